@@ -1,0 +1,46 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help demo test test-pure test-wire check format bench shipped lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+.venv/ready: locks/dev.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+demo: .venv/ready ## size a real Deployment by class, with the reason why
+	@$(BIN)/python -m podsla.demo
+
+test: .venv/ready ## every test
+	$(BIN)/pytest
+
+test-pure: .venv/ready ## tables, golden files and properties: no sockets
+	$(BIN)/pytest -m "not wire"
+
+test-wire: .venv/ready ## the webhook over HTTP and TLS on loopback
+	$(BIN)/pytest -m wire
+
+check: .venv/ready ## format, lint, types, import directions
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: .venv/ready ## rewrite the code in the project's format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: .venv/ready ## the figures of the README, on this machine
+	$(BIN)/python -m bench
+
+lock: .venv/ready ## renew locks/ from pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -o locks/runtime.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev -c locks/runtime.txt pyproject.toml -o locks/dev.txt
+
+clean: ## remove everything that make made
+	rm -rf .venv build *.egg-info

@@ -1,0 +1,32 @@
+"""Names of annotations, labels and resources: each written once, here."""
+
+from typing import Final
+
+DOMAIN: Final = "podsla.io/"
+
+# What users write on a pod.
+CLASS: Final = f"{DOMAIN}class"
+GPU: Final = f"{DOMAIN}gpu"
+MIN_PREFIX: Final = f"{DOMAIN}min-"
+
+# What users write on a namespace.
+DEFAULT_CLASS: Final = f"{DOMAIN}default-class"
+ENFORCE_TEMPLATES: Final = f"{DOMAIN}enforce-templates"
+
+# What we write on a pod.
+RECORD: Final = f"{DOMAIN}record"
+SIZE: Final = f"{DOMAIN}size"
+
+# What nodes carry.
+NODE_SIZE: Final = f"{DOMAIN}node-size"
+FAMILY: Final = f"{DOMAIN}family"
+GENERATION: Final = f"{DOMAIN}generation"
+GPU_SEATS: Final = f"{DOMAIN}gpu-seats"
+INSTANCE_TYPE: Final = "node.kubernetes.io/instance-type"
+
+MIRROR_POD: Final = "kubernetes.io/config.mirror"
+OPT_OUT: Final = "none"
+GPU_ON_DEMAND: Final = "on-demand"
+
+SAFE_TO_EVICT: Final = "cluster-autoscaler.kubernetes.io/safe-to-evict"
+DO_NOT_DISRUPT: Final = "karpenter.sh/do-not-disrupt"

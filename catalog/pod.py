@@ -1,0 +1,172 @@
+"""Everything that a decision reads of a pod, as one frozen value. Pure.
+
+The pod itself stays a mapping: a typed round trip would drop fields that newer clusters know.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final, TypeAlias
+
+from catalog.keys import DOMAIN, MIRROR_POD, RECORD, SIZE
+from catalog.quantity import QuantityError, parse_integer
+
+Texts: TypeAlias = tuple[tuple[str, str], ...]
+
+LIMIT_ANNOTATIONS: Final = (
+    "cluster-autoscaler.kubernetes.io/safe-to-evict",
+    "k8s.aliyun.com/eci-use-specs",
+    "karpenter.sh/do-not-disrupt",
+    "koordinator.sh/blkioQOS",
+    "kubernetes.io/egress-bandwidth",
+    "kubernetes.io/ingress-bandwidth",
+    "qos.projectcalico.org/egressPacketRate",
+    "qos.projectcalico.org/ingressPacketRate",
+)
+"""Annotations that effects write, and that a user may have written before."""
+
+
+class PodError(ValueError):
+    """The object has not the form of a pod."""
+
+
+class Kind(StrEnum):
+    """How a container counts: with the others, before them, or both (a native sidecar)."""
+
+    RUNNING = "running"
+    SIDECAR = "sidecar"
+    INIT = "init"
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A container's requests and limits, as texts, sorted by resource."""
+
+    name: str
+    kind: Kind
+    requests: Texts = ()
+    limits: Texts = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """
+    A pod, as far as a decision is concerned.
+
+    Attributes:
+        keys: Every podsla.io/ annotation, and every podsla.io/ label but the size.
+        limits_written: Those of `LIMIT_ANNOTATIONS` that the pod carries.
+        pod_requests: Pod-level requests, with pod_limits; empty on a pod that has none.
+        claims: Volumes that are persistent volume claims.
+    """
+
+    keys: Texts = ()
+    limits_written: Texts = ()
+    containers: tuple[Container, ...] = ()
+    pod_requests: Texts = ()
+    pod_limits: Texts = ()
+    overhead: Texts = ()
+    runtime_class: str | None = None
+    claims: tuple[str, ...] = ()
+    daemonset: bool = False
+    bound: bool = False
+    windows: bool = False
+    mirror: bool = False
+
+
+def mapping_at(value: Any, path: str) -> Mapping[str, Any]:
+    """Take *value* as a mapping; absent and null are empty."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise PodError(f"{path} must be a mapping, and is {type(value).__name__}")
+    return value
+
+
+def list_at(value: Any, path: str) -> list[Any]:
+    """Take *value* as a list; absent and null are empty."""
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise PodError(f"{path} must be a list, and is {type(value).__name__}")
+    return value
+
+
+def read_pod(pod: Mapping[str, Any]) -> Subject:
+    """
+    Read a pod (or a pod template, which has the same two parts).
+
+    Raises:
+        PodError: A part that a decision needs has the wrong form.
+    """
+    metadata = mapping_at(pod.get("metadata"), "metadata")
+    annotations = mapping_at(metadata.get("annotations"), "metadata.annotations")
+    labels = mapping_at(metadata.get("labels"), "metadata.labels")
+    spec = mapping_at(pod.get("spec"), "spec")
+    resources = mapping_at(spec.get("resources"), "spec.resources")
+    owners = list_at(metadata.get("ownerReferences"), "metadata.ownerReferences")
+    volumes = list_at(spec.get("volumes"), "spec.volumes")
+    operating_system = mapping_at(spec.get("os"), "spec.os").get("name")
+    return Subject(
+        keys=_keys(annotations, labels),
+        limits_written=tuple((key, str(annotations[key])) for key in LIMIT_ANNOTATIONS if key in annotations),
+        containers=(*_init_containers(spec), *_containers(spec)),
+        pod_requests=_texts(resources.get("requests"), "spec.resources.requests"),
+        pod_limits=_texts(resources.get("limits"), "spec.resources.limits"),
+        overhead=_texts(spec.get("overhead"), "spec.overhead"),
+        runtime_class=spec.get("runtimeClassName"),
+        claims=tuple(
+            str(v.get("name"))
+            for v in volumes
+            if isinstance(v, Mapping) and ("persistentVolumeClaim" in v or "ephemeral" in v)
+        ),
+        daemonset=any(isinstance(o, Mapping) and o.get("kind") == "DaemonSet" and o.get("controller") for o in owners),
+        bound=bool(spec.get("nodeName")),
+        windows=operating_system == "windows",
+        mirror=MIRROR_POD in annotations,
+    )
+
+
+def _keys(annotations: Mapping[str, Any], labels: Mapping[str, Any]) -> Texts:
+    ours = {key: str(value) for key, value in labels.items() if key.startswith(DOMAIN) and key != SIZE}
+    ours |= {key: str(value) for key, value in annotations.items() if key.startswith(DOMAIN) and key != RECORD}
+    return tuple(sorted(ours.items()))
+
+
+def _init_containers(spec: Mapping[str, Any]) -> Iterable[Container]:
+    for index, raw in enumerate(list_at(spec.get("initContainers"), "spec.initContainers")):
+        fields = mapping_at(raw, f"spec.initContainers[{index}]")
+        kind = Kind.SIDECAR if fields.get("restartPolicy") == "Always" else Kind.INIT
+        yield _container(fields, kind, f"spec.initContainers[{index}]")
+
+
+def _containers(spec: Mapping[str, Any]) -> Iterable[Container]:
+    containers = list_at(spec.get("containers"), "spec.containers")
+    if not containers:
+        raise PodError("spec.containers must name at least one container")
+    for index, raw in enumerate(containers):
+        fields = mapping_at(raw, f"spec.containers[{index}]")
+        yield _container(fields, Kind.RUNNING, f"spec.containers[{index}]")
+
+
+def _container(fields: Mapping[str, Any], kind: Kind, path: str) -> Container:
+    resources = mapping_at(fields.get("resources"), f"{path}.resources")
+    return Container(
+        name=str(fields.get("name", "")),
+        kind=kind,
+        requests=_texts(resources.get("requests"), f"{path}.resources.requests"),
+        limits=_texts(resources.get("limits"), f"{path}.resources.limits"),
+    )
+
+
+def _texts(value: Any, path: str) -> Texts:
+    if not value:
+        return ()
+    texts = []
+    for key, quantity in sorted(mapping_at(value, path).items()):
+        try:
+            parse_integer(quantity)
+        except QuantityError as error:
+            raise PodError(f"{path}.{key}: {error}") from None
+        texts.append((key, quantity if type(quantity) is str else str(quantity)))
+    return tuple(texts)

@@ -1,0 +1,280 @@
+"""The cerberus schemas of a `SpecCatalog`: the one source of truth for what a catalogue may say.
+
+Validation also normalises: quantities become integers of base units, defaults are filled in.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import date
+from typing import Any, Final, cast
+
+import cerberus
+from cerberus import errors as codes
+
+from catalog.dimension import DIMENSIONS, GPU_COUNT, TUNABLE
+from catalog.model import MAX_FALLBACKS, GpuMode, Reserve
+from catalog.problems import Path, Problem, nearest
+from catalog.quantity import parse_cpu_m, parse_integer
+from catalog.yamltext import Document
+
+API_VERSION: Final = "podsla.io/v1beta1"
+MAX_SIZES: Final = 4096
+MAX_CLASSES: Final = 512
+
+Schema = dict[str, Any]
+
+
+def text(**rules: Any) -> Schema:
+    """A text field; numbers are refused, since YAML would have changed them."""
+    return {"type": "string", **rules}
+
+
+def integer(**rules: Any) -> Schema:
+    """A quantity of whole base units, at least 1."""
+    return {"type": "integer", "coerce": parse_integer, "min": 1, **rules}
+
+
+def cpu(**rules: Any) -> Schema:
+    """A CPU quantity, normalised to millicores, at least 1."""
+    return {"type": "integer", "coerce": parse_cpu_m, "min": 1, **rules}
+
+
+def flag(**rules: Any) -> Schema:
+    """A boolean."""
+    return {"type": "boolean", **rules}
+
+
+def one(fields: Schema, **rules: Any) -> Schema:
+    """A mapping with these fields and no other."""
+    return {"type": "dict", "schema": fields, **rules}
+
+
+def many(item: Schema, most: int, **rules: Any) -> Schema:
+    """A list of up to *most* items."""
+    return {"type": "list", "schema": item, "maxlength": most, **rules}
+
+
+def mapping(values: Schema, **rules: Any) -> Schema:
+    """A mapping with free keys."""
+    return {"type": "dict", "keysrules": {"type": "string"}, "valuesrules": values, **rules}
+
+
+def name(**rules: Any) -> Schema:
+    """A name that may also stand in a label."""
+    return text(regex=r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?", **rules)
+
+
+def parse_day(value: object) -> date:
+    """Read a day as 2027-03-01."""
+    try:
+        return date.fromisoformat(str(value))
+    except ValueError:
+        raise ValueError(f"{value!r} is not a day; write it as 2027-03-01") from None
+
+
+def figures(**extra: Schema) -> Schema:
+    """The figures of a size or a floor, nested as their paths say; *extra* fields go into the groups they name."""
+    fields: Schema = {}
+    for dimension in DIMENSIONS:
+        if dimension is GPU_COUNT:
+            continue
+        *group, leaf = dimension.path.split(".")
+        field = {"type": "integer", "coerce": dimension.parse, "min": 1}
+        if group:
+            fields.setdefault(group[0], one(dict(extra.get(group[0], {}))))["schema"][leaf] = field
+        else:
+            fields[leaf] = field
+    return fields
+
+
+def required(fields: Schema, *names: str) -> Schema:
+    """Make the named fields required."""
+    return {key: {**rules, "required": True} if key in names else rules for key, rules in fields.items()}
+
+
+DIMENSION_PATH: Final = text(allowed=[d.path for d in TUNABLE])
+
+SELECTOR: Final = one(
+    {
+        "matchLabels": mapping(text()),
+        "matchExpressions": many(
+            one(
+                {
+                    "key": text(required=True),
+                    "operator": text(required=True, allowed=["In", "NotIn", "Exists", "DoesNotExist"]),
+                    "values": many(text(), 64),
+                }
+            ),
+            16,
+        ),
+    }
+)
+
+SIZE: Final = {
+    "name": name(required=True),
+    "family": name(),
+    "generation": integer(),
+    "arch": text(allowed=["amd64", "arm64"], default="amd64"),
+    **required(
+        figures(
+            cpu={"model": text(), "turboMHz": integer()},
+            network={"burstBitsPerSecond": integer()},
+            disk={"burstIops": integer(), "burstBytesPerSecond": integer()},
+        ),
+        "vcpu",
+        "memory",
+    ),
+    "gpu": one({"model": text(), "count": integer(), "share": text(regex=r"[1-9]\d*/[1-9]\d*"), "memory": integer()}),
+    "cost": cpu(),
+}
+
+CLASS: Final = {
+    "name": name(required=True, forbidden=["none"]),
+    "description": text(default=""),
+    "floor": one(figures(), default={}),
+    "sizes": one(
+        {"families": many(text(), 256), "names": many(text(), 1024), "minGeneration": integer()},
+        default={},
+    ),
+    "reserve": text(allowed=[r.value for r in Reserve]),
+    "runtime": text(),
+    "tolerations": many(
+        one(
+            {
+                "key": text(),
+                "operator": text(allowed=["Exists", "Equal"]),
+                "value": text(),
+                "effect": text(allowed=["NoSchedule", "PreferNoSchedule", "NoExecute"]),
+                "tolerationSeconds": integer(min=0),
+            }
+        ),
+        16,
+        default=[],
+    ),
+    "tunable": mapping(one({"max": {"type": ["string", "integer"]}}, nullable=True), default={}),
+    "bestEffort": many(DIMENSION_PATH, len(TUNABLE), default=[]),
+    "fallback": many(text(), MAX_FALLBACKS, default=[]),
+    "namespaces": SELECTOR,
+    "gpu": one(
+        {
+            "models": many(text(), 16, default=[]),
+            "count": integer(default=1),
+            "mode": text(allowed=[m.value for m in GpuMode], default=GpuMode.WHOLE_LIFE.value),
+            "evictable": flag(default=False),
+        }
+    ),
+    "deprecated": one(
+        {
+            "message": text(default=""),
+            "replacedBy": text(),
+            "refuseFrom": {"type": "date", "coerce": parse_day},
+        }
+    ),
+}
+
+SPEC_CATALOG: Final = {
+    "apiVersion": text(required=True, allowed=[API_VERSION]),
+    "kind": text(required=True, allowed=["SpecCatalog"]),
+    "metadata": one({"name": name(required=True)}, required=True, allow_unknown=True),
+    "spec": one(
+        {
+            "sizes": many(one(SIZE), MAX_SIZES, default=[]),
+            "classes": many(one(CLASS), MAX_CLASSES, default=[]),
+            "sources": many(
+                one(
+                    {"family": text(required=True), "snapshot": text(), "source": text(required=True), "notes": text()}
+                ),
+                1024,
+                default=[],
+            ),
+        },
+        required=True,
+    ),
+    "status": {"type": "dict"},
+}
+
+
+def validate(document: Document, schema: Schema) -> tuple[dict[str, Any] | None, list[Problem]]:
+    """
+    Check *document* and normalise it.
+
+    Returns:
+        The normalised mapping, or None; and every problem found.
+    """
+    if not isinstance(document.data, dict):
+        return None, [document.problem((), "must be a mapping; write `apiVersion: …` and `kind: …` at its top")]
+    validator = cerberus.Validator(schema)
+    valid = validator.validate(document.data)
+    normalised = cast(dict[str, Any], validator.document)
+    return (normalised, []) if valid else (None, list(_problems(document, validator._errors, schema)))
+
+
+def _problems(document: Document, errors: Any, schema: Schema) -> Iterator[Problem]:
+    leaves = list(_leaves(errors))
+    coerced = {tuple(e.document_path) for e in leaves if e.code == codes.COERCION_FAILED.code}
+    for error in leaves:
+        path = tuple(error.document_path)
+        if error.code == codes.COERCION_FAILED.code or path not in coerced:
+            yield document.problem(path, _message(error, path, schema))
+
+
+def _leaves(errors: Any) -> Iterator[Any]:
+    for error in errors:
+        if error.is_group_error and not error.is_logic_error:
+            yield from _leaves(error.child_errors)
+        else:
+            yield error
+
+
+def _message(error: Any, path: Path, schema: Schema) -> str:
+    value, rule = error.value, error.constraint
+    match error.code:
+        case codes.REQUIRED_FIELD.code:
+            return "is missing; write it"
+        case codes.UNKNOWN_FIELD.code:
+            return f"is not a field here; {nearest(str(path[-1]), _fields(schema, path[:-1]))}"
+        case codes.NOT_NULLABLE.code:
+            return "is empty; give it a value or leave it out"
+        case codes.BAD_TYPE.code:
+            return f"must be {_kind(rule)}, and is {value!r}" + ("; put it in quotes" if rule == "string" else "")
+        case codes.UNALLOWED_VALUE.code:
+            return f"cannot be {value!r}; {nearest(str(value), rule)}"
+        case codes.FORBIDDEN_VALUE.code:
+            return f"cannot be {value!r}: the word is taken; choose another"
+        case codes.MAX_LENGTH.code:
+            return f"has {len(value)} items; {rule} at most"
+        case codes.MIN_VALUE.code:
+            return f"is {value}; write {rule} or more, or leave it out where the figure is not known"
+        case codes.REGEX_MISMATCH.code:
+            return f"{value!r} does not have the form {rule}"
+        case codes.COERCION_FAILED.code:
+            return str(error.info[0])
+    return f"{value!r} breaks the rule {error.rule}: {rule!r}"
+
+
+def _kind(rule: Any) -> str:
+    words = {
+        "dict": "a mapping",
+        "list": "a list",
+        "string": "text",
+        "integer": "a whole number",
+        "boolean": "true or false",
+    }
+    kinds: list[str] = list(rule) if isinstance(rule, list | tuple) else [rule]
+    return " or ".join(words.get(kind, kind) for kind in kinds)
+
+
+def _fields(schema: Schema, path: Path) -> list[str]:
+    rules: Any = {"schema": schema}
+    for step in path:
+        inner = rules.get("schema", {})
+        rules = inner if isinstance(step, int) else inner.get(step, {})
+    fields = rules.get("schema", {})
+    return list(fields) if isinstance(fields, Mapping) else []
+
+
+def by_path(fields: Mapping[str, Any], path: str) -> Any:
+    """Read "network.pps" from nested fields; None where any part is absent."""
+    value: Any = fields
+    for step in path.split("."):
+        value = value.get(step) if isinstance(value, Mapping) else None
+    return value

@@ -1,0 +1,303 @@
+"""The target: what this cluster has, that is, which consumer honours which effect, and on which nodes. Pure.
+
+A webhook only writes fields; each field needs somebody who reads it. A target lists those readers, so that nothing is
+promised that nobody keeps.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from catalog.dimension import (
+    BASE_MHZ,
+    BY_PATH,
+    DISK,
+    MEMORY,
+    NETWORK_BITS,
+    NIC_QUEUES,
+    PPS,
+    RESERVABLE,
+    TUNABLE,
+    VCPU,
+    Dimension,
+    Figures,
+)
+from catalog.model import Requirement, SandboxSize
+from catalog.problems import InvalidError, Problem, nearest
+from catalog.schema import (
+    API_VERSION,
+    DIMENSION_PATH,
+    Schema,
+    cpu,
+    flag,
+    integer,
+    many,
+    mapping,
+    name,
+    one,
+    text,
+    validate,
+)
+from catalog.yamltext import Document
+
+
+class Mechanism(StrEnum):
+    """How a consumer is told, and so what it can hold."""
+
+    NODE_LABELS = "node-labels"  # scheduler: affinity to labels that the controller or a join script puts on nodes
+    RESERVATION = "reservation"  # scheduler: integer extended resources that nodes publish
+    CNI_BANDWIDTH = "cni-bandwidth"  # CNI bandwidth plugin, Cilium, Terway: annotations in bits/s
+    ECI_BANDWIDTH = "eci-bandwidth"  # ECI: the same annotations, read as bytes/s
+    ECI_USE_SPECS = "eci-use-specs"  # ECI: the sandbox is a machine of one of the named sizes
+    CALICO_PACKET_RATE = "calico-packet-rate"  # Calico: packets/s, each direction
+    KOORDINATOR_BLKIO = "koordinator-blkio"  # koordlet: IOPS and bytes/s of a block device
+
+
+CAN_HOLD: Final[Mapping[Mechanism, Sequence[Dimension]]] = {
+    Mechanism.NODE_LABELS: (BASE_MHZ, NIC_QUEUES),
+    Mechanism.RESERVATION: RESERVABLE,
+    Mechanism.CNI_BANDWIDTH: (NETWORK_BITS,),
+    Mechanism.ECI_BANDWIDTH: (NETWORK_BITS,),
+    Mechanism.ECI_USE_SPECS: TUNABLE,
+    Mechanism.CALICO_PACKET_RATE: (PPS,),
+    Mechanism.KOORDINATOR_BLKIO: DISK,
+}
+
+
+class Direction(StrEnum):
+    """
+    What a limit per direction makes of a figure that is published as the sum of both.
+
+    EACH lets either direction use the whole promise; SPLIT halves it, so that the sum is never above the promise.
+    """
+
+    EACH = "each"
+    SPLIT = "split"
+
+
+class Resources(StrEnum):
+    """Where CPU and memory are written: pod level (Kubernetes 1.34 and later), the first container, or nowhere."""
+
+    POD = "pod"
+    CONTAINERS = "containers"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """
+    Somebody who honours an effect.
+
+    Attributes:
+        dimensions: What it holds; a subset of what its mechanism can.
+        nodes: Labels of the nodes that have it; empty: all. It becomes placement.
+        device: The block device that `koordinator-blkio` limits.
+    """
+
+    by: Mechanism
+    dimensions: tuple[Dimension, ...]
+    nodes: tuple[Requirement, ...] = ()
+    direction: Direction = Direction.EACH
+    device: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetGpu:
+    """How GPUs are asked for here: the resource, the node label of the model, and how each model is spelt in it."""
+
+    resource: str
+    model_label: str
+    models: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    seats_percent: int = 140
+
+    def spellings(self, models: Sequence[str]) -> tuple[str, ...]:
+        """Find the label values of *models*; a model that this target cannot spell adds none."""
+        return tuple(sorted(spelling for model, spellings in self.models if model in models for spelling in spellings))
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """A runtime that classes may name: its RuntimeClass (None: the default), whether a VM backs it, its overhead."""
+
+    name: str
+    runtime_class: str | None = None
+    vm_backed: bool = False
+    overhead_cpu_m: int = 0
+    overhead_memory_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """
+    One cluster, as far as sizes are concerned.
+
+    Attributes:
+        node_types: Size or family names that this cluster can have; empty: every size of the catalogue.
+        overhead_cpu_m: What kubelet and system keep of a node, in millicores; with overhead_memory_bytes.
+        capacity_percent: The share of a divisible figure that nodes publish.
+        virtual_nodes: Every pod gets a machine of its own, so a size is had whole.
+    """
+
+    name: str
+    description: str = ""
+    node_types: tuple[str, ...] = ()
+    overhead_cpu_m: int = 0
+    overhead_memory_bytes: int = 0
+    capacity_percent: int = 100
+    resources: Resources = Resources.POD
+    virtual_nodes: bool = False
+    consumers: tuple[Consumer, ...] = ()
+    runtimes: tuple[Runtime, ...] = (Runtime("runc"),)
+    gpu: TargetGpu | None = None
+
+    def runtime(self, name: str | None) -> Runtime | None:
+        """Find the runtime that a class names; the default one where it names none."""
+        return next((r for r in self.runtimes if r.name == (name or "runc")), Runtime("runc") if name is None else None)
+
+    def consumers_of(self, dimension: Dimension) -> tuple[Consumer, ...]:
+        """List who honours *dimension* here."""
+        return tuple(c for c in self.consumers if dimension in c.dimensions)
+
+    def has(self, size: SandboxSize) -> bool:
+        """Tell whether this cluster can have nodes of *size*."""
+        return not self.node_types or size.name in self.node_types or size.family in self.node_types
+
+    def offer(self, size: SandboxSize) -> Figures:
+        """
+        Say what pods may have of a node of *size*.
+
+        CPU and memory less the node's own share, divisible figures times `capacity_percent`, everything else as it is:
+        the same figures that nodes publish, so what is promised is what the scheduler counts.
+        """
+        figures = list(size.figures)
+        for dimension, keep in ((VCPU, self.overhead_cpu_m), (MEMORY, self.overhead_memory_bytes)):
+            figures[dimension.index] = max(0, (size.figures[dimension.index] or 0) - keep)
+        for dimension in RESERVABLE:
+            figure = size.figures[dimension.index]
+            figures[dimension.index] = None if figure is None else figure * self.capacity_percent // 100
+        return tuple(figures)
+
+
+_OVERHEAD: Final = one({"vcpu": cpu(), "memory": integer()}, default={})
+
+TARGET: Final[Schema] = {
+    "apiVersion": text(required=True, allowed=[API_VERSION]),
+    "kind": text(required=True, allowed=["Target"]),
+    "metadata": one({"name": name(required=True)}, required=True, allow_unknown=True),
+    "spec": one(
+        {
+            "description": text(default=""),
+            "nodeTypes": many(text(), 1024, default=[]),
+            "nodeOverhead": _OVERHEAD,
+            "capacityPercent": integer(default=95, max=100),
+            "resources": text(allowed=[r.value for r in Resources], default=Resources.POD.value),
+            "virtualNodes": flag(default=False),
+            "consumers": many(
+                one(
+                    {
+                        "by": text(required=True, allowed=[m.value for m in Mechanism]),
+                        "dimensions": many(DIMENSION_PATH, len(TUNABLE)),
+                        "nodes": mapping(text(), default={}),
+                        "direction": text(allowed=[d.value for d in Direction], default=Direction.EACH.value),
+                        "device": text(),
+                    }
+                ),
+                32,
+                default=[],
+            ),
+            "runtimes": mapping(
+                one(
+                    {"runtimeClassName": text(), "vmBacked": flag(default=False), "overhead": _OVERHEAD}, nullable=True
+                ),
+                default={"runc": {}},
+            ),
+            "gpu": one(
+                {
+                    "resource": text(required=True),
+                    "modelLabel": text(required=True),
+                    "models": mapping(many(text(), 32), default={}),
+                    "seatsPerGPUPercent": integer(default=140),
+                }
+            ),
+        },
+        required=True,
+    ),
+}
+
+
+def read_target(documents: Sequence[Document]) -> Target:
+    """
+    Read a target.
+
+    Raises:
+        InvalidError: It is not exactly one document, or the document is wrong.
+    """
+    if len(documents) != 1:
+        raise InvalidError(
+            [Problem("target", 0, "", f"is {len(documents)} documents; a cluster has exactly one target")]
+        )
+    document = documents[0]
+    data, problems = validate(document, TARGET)
+    if data is None:
+        raise InvalidError(problems)
+    spec = data["spec"]
+    problems += _check_consumers(document, spec["consumers"])
+    if problems:
+        raise InvalidError(problems)
+    overhead = spec["nodeOverhead"]
+    return Target(
+        name=data["metadata"]["name"],
+        description=spec["description"],
+        node_types=tuple(sorted(spec["nodeTypes"])),
+        overhead_cpu_m=overhead.get("vcpu", 0),
+        overhead_memory_bytes=overhead.get("memory", 0),
+        capacity_percent=spec["capacityPercent"],
+        resources=Resources(spec["resources"]),
+        virtual_nodes=spec["virtualNodes"],
+        consumers=tuple(_read_consumer(fields) for fields in spec["consumers"]),
+        runtimes=tuple(_read_runtime(key, fields or {}) for key, fields in sorted(spec["runtimes"].items())),
+        gpu=_read_gpu(spec["gpu"]) if "gpu" in spec else None,
+    )
+
+
+def _check_consumers(document: Document, consumers: Sequence[Mapping[str, Any]]) -> list[Problem]:
+    problems = []
+    for index, fields in enumerate(consumers):
+        mechanism = Mechanism(fields["by"])
+        can = [d.path for d in CAN_HOLD[mechanism]]
+        for path in fields.get("dimensions", ()):
+            if path not in can:
+                message = f"{path} is nothing that {mechanism} can hold; {nearest(path, can)}"
+                problems.append(document.problem(("spec", "consumers", index, "dimensions"), message))
+        if mechanism is Mechanism.KOORDINATOR_BLKIO and "device" not in fields:
+            message = "is missing; name the block device that holds pods' files, as /dev/vdb"
+            problems.append(document.problem(("spec", "consumers", index, "device"), message))
+    return problems
+
+
+def _read_consumer(fields: Mapping[str, Any]) -> Consumer:
+    mechanism = Mechanism(fields["by"])
+    return Consumer(
+        by=mechanism,
+        dimensions=tuple(BY_PATH[path] for path in fields.get("dimensions", [d.path for d in CAN_HOLD[mechanism]])),
+        nodes=tuple(Requirement(key, "In", (value,)) for key, value in sorted(fields["nodes"].items())),
+        direction=Direction(fields["direction"]),
+        device=fields.get("device", ""),
+    )
+
+
+def _read_runtime(key: str, fields: Mapping[str, Any]) -> Runtime:
+    overhead = fields.get("overhead", {})
+    return Runtime(
+        name=key,
+        runtime_class=fields.get("runtimeClassName"),
+        vm_backed=fields.get("vmBacked", False),
+        overhead_cpu_m=overhead.get("vcpu", 0),
+        overhead_memory_bytes=overhead.get("memory", 0),
+    )
+
+
+def _read_gpu(fields: Mapping[str, Any]) -> TargetGpu:
+    models = tuple((model, tuple(spellings)) for model, spellings in sorted(fields["models"].items()))
+    return TargetGpu(fields["resource"], fields["modelLabel"], models, fields["seatsPerGPUPercent"])

@@ -1,0 +1,308 @@
+"""From a chosen size to what stands on the pod, for this target. Pure.
+
+One function per consumer writes its annotations; everything else is the same on every target.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+
+from catalog.demand import amount, overhead
+from catalog.dimension import (
+    DIMENSIONS,
+    DISK,
+    DISK_BYTES,
+    DISK_IOPS,
+    GPU_COUNT,
+    MEMORY,
+    NETWORK_BITS,
+    NOTHING,
+    PPS,
+    VCPU,
+    Ask,
+    Dimension,
+    Figures,
+    render,
+)
+from catalog.fit import Choice, Index
+from catalog.keys import DO_NOT_DISRUPT, FAMILY, GENERATION, GPU_SEATS, INSTANCE_TYPE, SAFE_TO_EVICT
+from catalog.model import GpuMode, Requirement, Reserve, SlaClass
+from catalog.pod import Subject, Texts
+from catalog.quantity import QuantityError, parse_integer, render_integer
+from catalog.target import Consumer, Direction, Mechanism, Runtime
+from webhook.compute import RESOURCES, first_running, raise_to
+from webhook.decision import ContainerWrite, Effects, Holding, Reason, State
+
+MAX_ECI_SPECS: Final = 5
+CNI_RANGE_BITS: Final = (1_000, 10**15)  # the CNI bandwidth plugin takes 1k to 1P, and fails the sandbox beyond
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """What a class gives a pod, before it is written down.
+
+    Attributes:
+        kept: Dimensions beyond CPU and memory that the class floors or the pod tunes, and that somebody keeps.
+    """
+
+    subject: Subject
+    sla_class: SlaClass
+    runtime: Runtime
+    reserve: Reserve
+    demand: Ask
+    ask: Ask
+    floor: Ask
+    kept: tuple[Dimension, ...]
+    choice: Choice
+    on_demand: bool
+
+    def figure(self, dimension: Dimension) -> int:
+        """What the pod gets in *dimension*: the whole of its size, or what it asks."""
+        offered = self.choice.offer[dimension.index] or 0
+        return offered if self.reserve is Reserve.SIZE else self.ask[dimension.index]
+
+
+def effects(index: Index, granted: Granted) -> Effects:
+    """Say what stands on the pod."""
+    target, subject = index.target, granted.subject
+    whole = granted.reserve is Reserve.SIZE
+    compute = raise_to(subject, _goals(granted), target.resources, whole=whole)
+    writes = [w for w in (compute.container, _extended(index, granted)) if w is not None]
+    return Effects(
+        pod_requests=compute.pod_requests,
+        pod_limits=compute.pod_limits,
+        containers=_merged(writes),
+        requirements=() if subject.daemonset else requirements(index, granted),
+        annotations=tuple((key, text) for key, text in annotations(index, granted) if not _own_is_kept(subject, key)),
+        tolerations=granted.sla_class.tolerations,
+        runtime_class=granted.runtime.runtime_class if subject.runtime_class is None else None,
+    )
+
+
+def _goals(granted: Granted) -> Mapping[Dimension, int]:
+    if granted.reserve is Reserve.ASK:
+        return {d: granted.floor[d.index] for d in (VCPU, MEMORY)}
+    return {
+        d: (granted.choice.offer[d.index] or 0) - overhead(granted.subject, resource, d, granted.runtime)
+        for d, resource in RESOURCES
+    }
+
+
+def _merged(writes: Sequence[ContainerWrite]) -> tuple[ContainerWrite, ...]:
+    names = list(dict.fromkeys(write.name for write in writes))
+    return tuple(
+        ContainerWrite(
+            name,
+            tuple(item for write in writes if write.name == name for item in write.requests),
+            tuple(item for write in writes if write.name == name for item in write.limits),
+        )
+        for name in names
+    )
+
+
+def _extended(index: Index, granted: Granted) -> ContainerWrite | None:
+    """Reservations and GPUs, as integers with requests equal to limits, on the first container."""
+    first = first_running(granted.subject)
+    texts = []
+    for dimension in granted.kept:
+        consumers = index.target.consumers_of(dimension)
+        if dimension.resource and any(c.by is Mechanism.RESERVATION for c in consumers):
+            own = amount(first.limits, dimension.resource, dimension) or 0
+            others = granted.demand[dimension.index] - own
+            texts.append((dimension.resource, dimension.render(granted.figure(dimension) - others)))
+    gpu, target_gpu = granted.sla_class.gpu, index.target.gpu
+    if gpu and target_gpu and granted.on_demand:
+        texts.append((GPU_SEATS, str(gpu.count)))
+    elif gpu and target_gpu and not granted.demand[GPU_COUNT.index]:
+        texts.append((target_gpu.resource, str(gpu.count)))
+    return ContainerWrite(first.name, tuple(texts), tuple(texts)) if texts else None
+
+
+def requirements(index: Index, granted: Granted) -> tuple[Requirement, ...]:
+    """Say which nodes the pod may run on."""
+    target, sla_class = index.target, granted.sla_class
+    used = [c for d in granted.kept for c in target.consumers_of(d)]
+    used += [c for c in target.consumers if c.by is Mechanism.ECI_USE_SPECS]
+    found = [requirement for consumer in used for requirement in consumer.nodes]
+    if not any(c.by is Mechanism.ECI_USE_SPECS for c in target.consumers):
+        found += _hardware(index, granted)
+        if sla_class.gpu and target.gpu:
+            models = [s.gpu.model for s, _ in index.sizes_of(sla_class) if s.gpu and s.gpu.model]
+            spellings = target.gpu.spellings(sla_class.gpu.models or models)
+            found += [Requirement(target.gpu.model_label, "In", spellings)] if spellings else []
+    return tuple(dict.fromkeys(found))
+
+
+def _hardware(index: Index, granted: Granted) -> list[Requirement]:
+    target, sla_class = index.target, granted.sla_class
+    kept = set(granted.kept)
+    floor = tuple(want if d in kept else 0 for d, want in zip(DIMENSIONS, granted.ask, strict=True))
+    if target.node_types:
+        if floor == NOTHING and not sla_class.gpu and not _restricts(sla_class):
+            return []
+        names = tuple(sorted(size.name for size in index.holders(sla_class, floor)))
+        return [Requirement(INSTANCE_TYPE, "In", names)]
+    found = [
+        Requirement(d.label, "Gt", (str(floor[d.index] - 1),))
+        for d in granted.kept
+        if d.label and any(c.by is Mechanism.NODE_LABELS for c in target.consumers_of(d))
+    ]
+    filters = sla_class.sizes
+    if filters.min_generation is not None:
+        found.append(Requirement(GENERATION, "Gt", (str(filters.min_generation - 1),)))
+    if filters.names:
+        names = tuple(sorted(size.name for size, _ in index.sizes_of(sla_class)))
+        found.append(Requirement(INSTANCE_TYPE, "In", names))
+    elif filters.families:
+        found.append(Requirement(FAMILY, "In", tuple(sorted(filters.families))))
+    return found
+
+
+def _restricts(sla_class: SlaClass) -> bool:
+    filters = sla_class.sizes
+    return bool(filters.families or filters.names or filters.min_generation is not None)
+
+
+def annotations(index: Index, granted: Granted) -> Texts:
+    """Say what each consumer is told by annotation."""
+    found: dict[str, str] = {}
+    for consumer in index.target.consumers:
+        write = _WRITERS.get(consumer.by)
+        held = [d for d in consumer.dimensions if d in granted.kept]
+        if write and (held or consumer.by is Mechanism.ECI_USE_SPECS):
+            found |= write(index, granted, consumer)
+    if granted.on_demand and granted.sla_class.gpu and not granted.sla_class.gpu.evictable:
+        found |= {SAFE_TO_EVICT: "false", DO_NOT_DISRUPT: "true"}
+    return tuple(sorted(found.items()))
+
+
+def _cni_bandwidth(index: Index, granted: Granted, consumer: Consumer) -> dict[str, str]:
+    text = render_integer(_per_direction(granted.figure(NETWORK_BITS), consumer))
+    return {"kubernetes.io/egress-bandwidth": text, "kubernetes.io/ingress-bandwidth": text}
+
+
+def _eci_bandwidth(index: Index, granted: Granted, consumer: Consumer) -> dict[str, str]:
+    text = render_integer(_per_direction(granted.figure(NETWORK_BITS), consumer) // 8)  # ECI reads bytes/s
+    return {"kubernetes.io/egress-bandwidth": text, "kubernetes.io/ingress-bandwidth": text}
+
+
+def _eci_use_specs(index: Index, granted: Granted, consumer: Consumer) -> dict[str, str]:
+    chosen = granted.choice.size
+    holders = (
+        s for s in index.holders(granted.sla_class, granted.ask) if s.gpu == chosen.gpu and s.arch == chosen.arch
+    )
+    names = [size.name for size, _ in zip(holders, range(MAX_ECI_SPECS), strict=False)]
+    return {"k8s.aliyun.com/eci-use-specs": ",".join(names)}
+
+
+def _calico_packet_rate(index: Index, granted: Granted, consumer: Consumer) -> dict[str, str]:
+    text = str(_per_direction(granted.figure(PPS), consumer))
+    return {"qos.projectcalico.org/egressPacketRate": text, "qos.projectcalico.org/ingressPacketRate": text}
+
+
+def _koordinator_blkio(index: Index, granted: Granted, consumer: Consumer) -> dict[str, str]:
+    limits: dict[str, int] = {}
+    for dimension, unit in ((DISK_IOPS, "IOPS"), (DISK_BYTES, "BPS")):
+        if dimension in granted.kept and dimension in consumer.dimensions:
+            figure = _per_direction(granted.figure(dimension), consumer)
+            limits |= {f"read{unit}": figure, f"write{unit}": figure}
+    block = {"name": consumer.device, "type": "device", "ioCfg": limits}
+    return {"koordinator.sh/blkioQOS": orjson.dumps({"blocks": [block]}, option=orjson.OPT_SORT_KEYS).decode()}
+
+
+_WRITERS: Final[Mapping[Mechanism, Callable[[Index, Granted, Consumer], dict[str, str]]]] = {
+    Mechanism.CNI_BANDWIDTH: _cni_bandwidth,
+    Mechanism.ECI_BANDWIDTH: _eci_bandwidth,
+    Mechanism.ECI_USE_SPECS: _eci_use_specs,
+    Mechanism.CALICO_PACKET_RATE: _calico_packet_rate,
+    Mechanism.KOORDINATOR_BLKIO: _koordinator_blkio,
+}
+
+
+def _per_direction(figure: int, consumer: Consumer) -> int:
+    return figure // 2 if consumer.direction is Direction.SPLIT else figure
+
+
+def _own_is_kept(subject: Subject, key: str) -> bool:
+    return any(written == key for written, _ in subject.limits_written)
+
+
+def limit_conflict(index: Index, granted: Granted) -> tuple[Reason, str] | None:
+    """
+    Find an annotation of the pod's own that says something else than ours would.
+
+    A lower limit is the pod's own choice and stays. A higher one would break the promise to others, and is never
+    lowered silently.
+    """
+    wanted = dict(annotations(index, granted))
+    for key, own in granted.subject.limits_written:
+        ours = wanted.get(key)
+        if ours is None or own == ours or key in (SAFE_TO_EVICT, DO_NOT_DISRUPT):
+            continue
+        try:
+            higher = parse_integer(own) > parse_integer(ours)
+        except QuantityError:
+            higher = True
+        if higher:
+            name = granted.sla_class.name
+            message = f"annotation {key} is {own!r}, and class {name!r} gives {ours!r}; remove the annotation"
+            return Reason.LIMIT_CONFLICT, f"{message}, or ask for more with a podsla.io/min- annotation"
+    if any(c.by is Mechanism.CNI_BANDWIDTH for d in granted.kept for c in index.target.consumers_of(d)):
+        bits = granted.figure(NETWORK_BITS)
+        low, high = CNI_RANGE_BITS
+        if NETWORK_BITS in granted.kept and not low <= bits <= high:
+            message = (
+                f"network.bitsPerSecond is {bits}, and the CNI plugin limits {low} to {high} only; ask within that"
+            )
+            return Reason.LIMIT_CONFLICT, message
+    return None
+
+
+def holdings(index: Index, granted: Granted) -> tuple[Holding, ...]:
+    """Say, per asked dimension, how it is kept and by whom."""
+    return tuple(_holding(index, granted, d, granted.choice.offer) for d in DIMENSIONS if granted.ask[d.index])
+
+
+def _holding(index: Index, granted: Granted, dimension: Dimension, offer: Figures) -> Holding:
+    offered = offer[dimension.index] or 0
+    ask = granted.ask[dimension.index]
+    if dimension in (VCPU, MEMORY):
+        whole = granted.reserve is Reserve.SIZE
+        return Holding(dimension, ask, offered, State.ENFORCED if whole else State.RESERVED, ("kubelet",))
+    if dimension is GPU_COUNT:
+        state = State.PLACED if granted.on_demand else State.RESERVED
+        return Holding(dimension, ask, offered, state, (index.target.gpu.resource,) if index.target.gpu else ())
+    consumers = index.target.consumers_of(dimension)
+    mechanisms = {consumer.by for consumer in consumers}
+    if dimension in DISK and granted.subject.claims:
+        state = State.PLACED  # the claim's volume is another disk than the one that is counted
+    elif mechanisms <= {Mechanism.NODE_LABELS}:
+        state = State.PLACED
+    elif mechanisms <= {Mechanism.NODE_LABELS, Mechanism.RESERVATION, Mechanism.ECI_USE_SPECS}:
+        state = State.RESERVED
+    else:
+        state = State.ENFORCED
+    return Holding(dimension, ask, offered, state, tuple(sorted(mechanisms)))
+
+
+def warnings(index: Index, granted: Granted) -> list[str]:
+    """What the developer should know of the effects."""
+    found = []
+    disk = [d for d in granted.kept if d in DISK]
+    if disk and granted.subject.claims:
+        found.append(f"{disk[0]} is placed only for volume {granted.subject.claims[0]!r}: its claim is another disk")
+    wanted = dict(annotations(index, granted))
+    for key, own in granted.subject.limits_written:
+        if key in wanted and own != wanted[key]:
+            found.append(f"annotation {key}={own} is the pod's own and stays; the class gives {wanted[key]}")
+    uncounted = granted.demand[GPU_COUNT.index] and not granted.sla_class.gpu
+    if uncounted:
+        found.append(f"the pod asks for {render(GPU_COUNT, granted.demand[GPU_COUNT.index])} GPU of any model")
+    return found
+
+
+def is_on_demand(subject: Subject, sla_class: SlaClass, annotated: str | None) -> bool:
+    """Tell whether the pod borrows its GPU while it runs."""
+    return sla_class.gpu is not None and (annotated is not None or sla_class.gpu.mode is GpuMode.ON_DEMAND)
