@@ -14,7 +14,7 @@ help: ## list the targets
 	@touch $@
 
 demo: .venv/ready ## size a real Deployment by class, with the reason why
-	@$(BIN)/python -m podsla.demo
+	@manifests/examples/demo.sh
 
 test: .venv/ready ## every test
 	$(BIN)/pytest

@@ -16,7 +16,7 @@ IGNORED: Final[Mapping[str, str]] = {
 """Resources that no size speaks of, and why."""
 
 
-def effective(containers: Iterable[Container], resource: str, value: Callable[[Container], int]) -> int:
+def effective(containers: Iterable[Container], value: Callable[[Container], int]) -> int:
     """
     Sum one resource over containers as the scheduler does.
 
@@ -64,7 +64,7 @@ def requested(subject: Subject, resource: str, dimension: Dimension) -> int:
     own = amount(subject.pod_requests, resource, dimension)
     if own is None:
         own = amount(subject.pod_limits, resource, dimension)
-    summed = effective(subject.containers, resource, lambda c: request_or_limit(c, resource, dimension))
+    summed = effective(subject.containers, lambda c: request_or_limit(c, resource, dimension))
     return summed if own is None else max(own, summed)
 
 
@@ -80,17 +80,17 @@ def demand(subject: Subject, gpu_resource: str | None, runtime: Runtime) -> Ask:
     for dimension, resource in ((VCPU, CPU), (MEMORY, RAM)):
         own = _compute(subject, resource, dimension)
         needs[dimension.index] = own + overhead(subject, resource, dimension, runtime)
+    named = {key for container in subject.containers for key, _ in (*container.limits, *container.requests)}
     for dimension in RESERVABLE:
-        needs[dimension.index] = _sum(subject, str(dimension.resource), dimension)
-    if gpu_resource:
-        needs[GPU_COUNT.index] = _sum(subject, gpu_resource, GPU_COUNT)
+        if dimension.resource in named:
+            needs[dimension.index] = _summed(subject, dimension.resource, dimension)
+    if gpu_resource in named:
+        needs[GPU_COUNT.index] = _summed(subject, gpu_resource, GPU_COUNT)
     return tuple(needs)
 
 
-def _sum(subject: Subject, resource: str, dimension: Dimension) -> int:
-    if not any(key == resource for c in subject.containers for key, _ in (*c.limits, *c.requests)):
-        return 0
-    return effective(subject.containers, resource, lambda c: limit_or_request(c, resource, dimension))
+def _summed(subject: Subject, resource: str, dimension: Dimension) -> int:
+    return effective(subject.containers, lambda container: limit_or_request(container, resource, dimension))
 
 
 def _compute(subject: Subject, resource: str, dimension: Dimension) -> int:
@@ -98,8 +98,7 @@ def _compute(subject: Subject, resource: str, dimension: Dimension) -> int:
     request = amount(subject.pod_requests, resource, dimension)
     if limit is not None:
         return max(limit, requested(subject, resource, dimension))
-    summed = effective(subject.containers, resource, lambda c: limit_or_request(c, resource, dimension))
-    return max(summed, request or 0)
+    return max(_summed(subject, resource, dimension), request or 0)
 
 
 def overhead(subject: Subject, resource: str, dimension: Dimension, runtime: Runtime) -> int:

@@ -12,8 +12,9 @@ from typing import Final
 
 from catalog.check import allows
 from catalog.dimension import DIMENSIONS, Ask, Dimension, Figures, lacking
-from catalog.model import Catalog, SandboxSize, SlaClass
-from catalog.target import Target
+from catalog.keys import FAMILY, GENERATION, INSTANCE_TYPE
+from catalog.model import Catalog, Requirement, SandboxSize, SlaClass
+from catalog.target import KEPT_AS, Consumer, State, Target
 
 MAX_STEPS: Final = 256  # figures kept per dimension: bounds memory where every size has a figure of its own
 
@@ -42,6 +43,15 @@ class Ladder:
 
 
 @dataclass(frozen=True, slots=True)
+class Keepers:
+    """Who keeps one dimension on a target, and how strongly."""
+
+    consumers: tuple[Consumer, ...]
+    state: State
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
     """
     The size that was chosen, and why no smaller one was.
@@ -63,13 +73,28 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """A catalogue, compiled for a target."""
+    """
+    A catalogue, compiled for a target.
+
+    Attributes:
+        offers: What nodes of each size offer, in the order of the catalogue's sizes.
+        allowed: Per class, the sizes that may serve it here.
+        placements: Per class, the node labels that its families and generation ask for.
+        exact: Every ladder is, so that an intersection holds no size too small.
+    """
 
     catalog: Catalog
     target: Target
     offers: tuple[Figures, ...]
     ladders: tuple[Ladder, ...]
     allowed: Mapping[str, int]
+    keepers: tuple[Keepers, ...]
+    placements: Mapping[str, tuple[Requirement, ...]]
+    exact: bool
+
+    def consumers_of(self, dimension: Dimension) -> tuple[Consumer, ...]:
+        """List who honours *dimension* on this target."""
+        return self.keepers[dimension.index].consumers
 
     def choose(self, sla_class: SlaClass, ask: Ask) -> Choice | None:
         """Find the cheapest size of the class that holds *ask*; None where there is none."""
@@ -113,6 +138,8 @@ class Index:
         return best
 
     def _first(self, candidates: int, ask: Ask) -> int | None:
+        if self.exact:
+            return (candidates & -candidates).bit_length() - 1 if candidates else None
         return next((p for p in _bits(candidates) if not lacking(self.offers[p], ask)), None)
 
     def _driver(
@@ -138,7 +165,35 @@ def compile_index(catalog: Catalog, target: Target) -> Index:
         name: sum(1 << p for p, size in enumerate(catalog.sizes) if here[p] and allows(sla_class, size))
         for name, sla_class in catalog.classes.items()
     }
-    return Index(catalog, target, offers, tuple(_ladder(offers, d) for d in DIMENSIONS), allowed)
+    ladders = tuple(_ladder(offers, d) for d in DIMENSIONS)
+    return Index(
+        catalog=catalog,
+        target=target,
+        offers=offers,
+        ladders=ladders,
+        allowed=allowed,
+        keepers=tuple(_keepers(target, d) for d in DIMENSIONS),
+        placements={name: tuple(_placement(catalog, c, allowed[name])) for name, c in catalog.classes.items()}
+        if target.can_place
+        else dict.fromkeys(catalog.classes, ()),
+        exact=all(ladder.exact for ladder in ladders),
+    )
+
+
+def _placement(catalog: Catalog, sla_class: SlaClass, allowed: int) -> Iterator[Requirement]:
+    filters = sla_class.sizes
+    if filters.min_generation is not None:
+        yield Requirement(GENERATION, "Gt", (str(filters.min_generation - 1),))
+    if filters.names:
+        yield Requirement(INSTANCE_TYPE, "In", tuple(sorted(catalog.sizes[p].name for p in _bits(allowed))))
+    elif filters.families:
+        yield Requirement(FAMILY, "In", tuple(sorted(filters.families)))
+
+
+def _keepers(target: Target, dimension: Dimension) -> Keepers:
+    consumers = target.consumers_of(dimension)
+    state = max((KEPT_AS[consumer.by] for consumer in consumers), key=list(State).index, default=State.PLACED)
+    return Keepers(consumers, state, tuple(sorted({consumer.by.value for consumer in consumers})))
 
 
 def _ladder(offers: Sequence[Figures], dimension: Dimension) -> Ladder:

@@ -82,6 +82,11 @@ def read_text(file: Path) -> str:
         raise InvalidError([Problem(str(file), 0, "", message)]) from None
 
 
+def shipped_catalogs() -> dict[str, Path]:
+    """List the catalogues that come with podsla, by the name that stands for each file."""
+    return {file.stem: file for file in sorted(SHIPPED_CATALOG.glob("*.yaml"))}
+
+
 def shipped_targets() -> dict[str, Path]:
     """List the targets that come with podsla."""
     return {file.stem: file for file in sorted(_TARGETS.glob("*.yaml"))}

@@ -100,6 +100,11 @@ class SizeFilter:
     names: frozenset[str] = frozenset()
     min_generation: int | None = None
 
+    @property
+    def restricts(self) -> bool:
+        """Whether any size is shut out."""
+        return bool(self.families or self.names) or self.min_generation is not None
+
     def allows(self, size: SandboxSize) -> bool:
         """Tell whether *size* may serve the class."""
         listed = size.family in self.families or size.name in self.names or not (self.families or self.names)

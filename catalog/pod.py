@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
 from catalog.keys import DOMAIN, MIRROR_POD, RECORD, SIZE
-from catalog.quantity import QuantityError, parse_integer
+from catalog.quantity import QuantityError, parse_cpu_m, parse_integer
 
 Texts: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -76,6 +76,8 @@ class Subject:
 
 def mapping_at(value: Any, path: str) -> Mapping[str, Any]:
     """Take *value* as a mapping; absent and null are empty."""
+    if isinstance(value, dict):
+        return value
     if value is None:
         return {}
     if not isinstance(value, Mapping):
@@ -107,10 +109,13 @@ def read_pod(pod: Mapping[str, Any]) -> Subject:
     owners = list_at(metadata.get("ownerReferences"), "metadata.ownerReferences")
     volumes = list_at(spec.get("volumes"), "spec.volumes")
     operating_system = mapping_at(spec.get("os"), "spec.os").get("name")
+    containers = (*_containers(spec, "initContainers"), *_containers(spec, "containers"))
+    if not any(container.kind is Kind.RUNNING for container in containers):
+        raise PodError("spec.containers must name at least one container")
     return Subject(
         keys=_keys(annotations, labels),
         limits_written=tuple((key, str(annotations[key])) for key in LIMIT_ANNOTATIONS if key in annotations),
-        containers=(*_init_containers(spec), *_containers(spec)),
+        containers=containers,
         pod_requests=_texts(resources.get("requests"), "spec.resources.requests"),
         pod_limits=_texts(resources.get("limits"), "spec.resources.limits"),
         overhead=_texts(spec.get("overhead"), "spec.overhead"),
@@ -133,40 +138,29 @@ def _keys(annotations: Mapping[str, Any], labels: Mapping[str, Any]) -> Texts:
     return tuple(sorted(ours.items()))
 
 
-def _init_containers(spec: Mapping[str, Any]) -> Iterable[Container]:
-    for index, raw in enumerate(list_at(spec.get("initContainers"), "spec.initContainers")):
-        fields = mapping_at(raw, f"spec.initContainers[{index}]")
-        kind = Kind.SIDECAR if fields.get("restartPolicy") == "Always" else Kind.INIT
-        yield _container(fields, kind, f"spec.initContainers[{index}]")
-
-
-def _containers(spec: Mapping[str, Any]) -> Iterable[Container]:
-    containers = list_at(spec.get("containers"), "spec.containers")
-    if not containers:
-        raise PodError("spec.containers must name at least one container")
-    for index, raw in enumerate(containers):
-        fields = mapping_at(raw, f"spec.containers[{index}]")
-        yield _container(fields, Kind.RUNNING, f"spec.containers[{index}]")
-
-
-def _container(fields: Mapping[str, Any], kind: Kind, path: str) -> Container:
-    resources = mapping_at(fields.get("resources"), f"{path}.resources")
-    return Container(
-        name=str(fields.get("name", "")),
-        kind=kind,
-        requests=_texts(resources.get("requests"), f"{path}.resources.requests"),
-        limits=_texts(resources.get("limits"), f"{path}.resources.limits"),
-    )
+def _containers(spec: Mapping[str, Any], group: str) -> Iterable[Container]:
+    for index, raw in enumerate(list_at(spec.get(group), f"spec.{group}")):
+        try:
+            fields = mapping_at(raw, "it")
+            sidecar = fields.get("restartPolicy") == "Always"
+            kind = Kind.RUNNING if group == "containers" else Kind.SIDECAR if sidecar else Kind.INIT
+            resources = mapping_at(fields.get("resources"), "resources")
+            requests = _texts(resources.get("requests"), "resources.requests")
+            limits = _texts(resources.get("limits"), "resources.limits")
+        except PodError as error:
+            raise PodError(f"spec.{group}[{index}]: {error}") from None
+        yield Container(str(fields.get("name", "")), kind, requests, limits)
 
 
 def _texts(value: Any, path: str) -> Texts:
     if not value:
         return ()
     texts = []
-    for key, quantity in sorted(mapping_at(value, path).items()):
+    for key, quantity in mapping_at(value, path).items():
         try:
-            parse_integer(quantity)
+            parse_cpu_m(quantity) if key == "cpu" else parse_integer(quantity)
         except QuantityError as error:
             raise PodError(f"{path}.{key}: {error}") from None
         texts.append((key, quantity if type(quantity) is str else str(quantity)))
+    texts.sort()
     return tuple(texts)

@@ -53,7 +53,8 @@ def render_path(path: Path) -> str:
 def nearest(name: str, known: Iterable[str]) -> str:
     """Say what *name* may have been meant to be, as the end of a sentence."""
     names = sorted(known)
-    close = get_close_matches(name, names, n=3, cutoff=0.5)
+    by_lower = {known_name.lower(): known_name for known_name in names}
+    close = [by_lower[match] for match in get_close_matches(name.lower(), by_lower, n=2, cutoff=0.6)]
     if close:
         return f"did you mean {' or '.join(close)}?"
     return f"known are {', '.join(names[:12])}{', …' if len(names) > 12 else ''}" if names else "there is none"

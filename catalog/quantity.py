@@ -81,6 +81,7 @@ def parse_cpu_m(value: object) -> int:
     return _scaled(_text(value), 1)
 
 
+@lru_cache(maxsize=8192)
 def render_integer(value: int) -> str:
     """Write decimal base units as the API server would: 600000 is "600k"."""
     for suffix in ("E", "P", "T", "G", "M", "k"):
@@ -90,6 +91,7 @@ def render_integer(value: int) -> str:
     return str(value)
 
 
+@lru_cache(maxsize=8192)
 def render_bytes(value: int) -> str:
     """Write bytes of memory with the largest binary suffix that is exact: 8589934592 is "8Gi"."""
     for suffix in ("Ei", "Pi", "Ti", "Gi", "Mi", "Ki"):
@@ -98,6 +100,7 @@ def render_bytes(value: int) -> str:
     return str(value)
 
 
+@lru_cache(maxsize=8192)
 def render_cpu_m(value: int) -> str:
     """Write millicores: 2000 is "2", 1500 is "1500m"."""
     return f"{value}m" if value % 1000 else str(value // 1000)

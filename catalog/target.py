@@ -65,6 +65,25 @@ CAN_HOLD: Final[Mapping[Mechanism, Sequence[Dimension]]] = {
 }
 
 
+class State(StrEnum):
+    """How an asked figure is kept: on a node that has it, counted among classed pods, or held against everybody."""
+
+    PLACED = "placed"
+    RESERVED = "reserved"
+    ENFORCED = "enforced"
+
+
+KEPT_AS: Final[Mapping[Mechanism, State]] = {
+    Mechanism.NODE_LABELS: State.PLACED,
+    Mechanism.RESERVATION: State.RESERVED,
+    Mechanism.ECI_USE_SPECS: State.RESERVED,
+    Mechanism.CNI_BANDWIDTH: State.ENFORCED,
+    Mechanism.ECI_BANDWIDTH: State.ENFORCED,
+    Mechanism.CALICO_PACKET_RATE: State.ENFORCED,
+    Mechanism.KOORDINATOR_BLKIO: State.ENFORCED,
+}
+
+
 class Direction(StrEnum):
     """
     What a limit per direction makes of a figure that is published as the sum of both.
@@ -158,6 +177,23 @@ class Target:
     def consumers_of(self, dimension: Dimension) -> tuple[Consumer, ...]:
         """List who honours *dimension* here."""
         return tuple(c for c in self.consumers if dimension in c.dimensions)
+
+    @property
+    def names_sizes(self) -> bool:
+        """Whether a pod gets a machine of a size that it names, so that nothing need be placed by label."""
+        return any(consumer.by is Mechanism.ECI_USE_SPECS for consumer in self.consumers)
+
+    @property
+    def can_place(self) -> bool:
+        """Whether a pod can be kept to some families: by size, by instance type, or by labels that somebody keeps."""
+        labelled = any(consumer.by is Mechanism.NODE_LABELS for consumer in self.consumers)
+        return self.names_sizes or bool(self.node_types) or labelled
+
+    def can_name(self, models: Sequence[str]) -> bool:
+        """Tell whether a pod can be sent to GPUs of these models (none: of any)."""
+        if self.gpu is None:
+            return False
+        return not models or bool(self.node_types) or self.names_sizes or bool(self.gpu.spellings(models))
 
     def has(self, size: SandboxSize) -> bool:
         """Tell whether this cluster can have nodes of *size*."""

@@ -1,7 +1,7 @@
 """One pod in, one answer out: the decision, the pod as it shall be, and the patch between. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any, TypeAlias
 
@@ -9,8 +9,8 @@ from catalog.fit import Index
 from catalog.keys import RECORD
 from catalog.pod import PodError, Subject, mapping_at, read_pod
 from webhook.apply import NO_EFFECTS, apply, take_back
-from webhook.decide import Labels, decide
-from webhook.decision import Deny, Effects, Ignore, Place, Reason, clip
+from webhook.decide import Labels, decide, replay
+from webhook.decision import Deny, Ignore, Place, Reason, clip
 from webhook.patch import Operation, diff
 from webhook.record import read_record, render_record
 
@@ -46,7 +46,9 @@ class Sized:
 Answer: TypeAlias = Sized | Ignore | Deny
 
 
-def admit(pod: Mapping[str, Any], namespace_labels: Labels, serving: Serving, today: date) -> Answer:
+def admit(
+    pod: Mapping[str, Any], namespace_labels: Labels, serving: Serving, today: date, *, of_daemonset: bool = False
+) -> Answer:
     """
     Admit one pod.
 
@@ -55,48 +57,55 @@ def admit(pod: Mapping[str, Any], namespace_labels: Labels, serving: Serving, to
         namespace_labels: Of the pod's namespace.
         serving: Catalogue and target.
         today: For classes that are refused from some day on.
+        of_daemonset: *pod* is the template of a DaemonSet, whose pods will name it as their owner.
     """
     try:
         now = read_pod(pod)
+        now = replace(now, daemonset=True) if of_daemonset else now
         annotations = mapping_at(mapping_at(pod.get("metadata"), "metadata").get("annotations"), "metadata.annotations")
     except PodError as error:
         return Deny(Reason.INVALID_POD, f"{error}; the API server would refuse it too")
     subject, old, found = now, NO_EFFECTS, list[str]()
     text = annotations.get(RECORD)
     if text is not None:
-        believed = believe(text, namespace_labels, serving, today)
+        believed = believe(text, serving)
         if believed is None:
-            found.append(
-                "podsla.io/record does not follow from its own input here; every field counts as the pod's own"
-            )
+            found.append("podsla.io/record does not follow from its own input; every field counts as the pod's own")
         else:
-            before, old = believed
-            subject = take_back(now, before, old)
+            old = believed.place.effects
+            subject = take_back(now, believed.before, old)
     decision = decide(subject, namespace_labels, serving.index, today)
     if not isinstance(decision, Place):
         return decision
     size = decision.choice.size.name
     record = render_record(decision, subject, serving.index.catalog.revision)
     after = apply(pod, decision.effects, record, size, old=old, restored=subject)
-    return Sized(decision, after, tuple(diff(pod, after)), tuple(map(clip, [*found, *decision.warnings])))
+    return Sized(decision, after, diff(pod, after), tuple(map(clip, [*found, *decision.warnings])))
 
 
-def believe(text: object, namespace_labels: Labels, serving: Serving, today: date) -> tuple[Subject, Effects] | None:
+@dataclass(frozen=True, slots=True)
+class Believed:
+    """A record that was replayed: the pod as it was before, and what it was given then."""
+
+    before: Subject
+    place: Place
+
+
+def believe(text: object, serving: Serving) -> Believed | None:
     """
     Replay a record: decide again on its input, with its revision.
 
     Returns:
-        The pod as it was and what was written into it; None unless the same record comes out, byte for byte.
+        None unless the same record comes out, byte for byte.
     """
-    read = read_record(text)
-    index = serving.at(read[0]) if read else None
-    if read is None or index is None:
+    noted = read_record(text)
+    index = serving.at(noted.revision) if noted else None
+    if noted is None or index is None:
         return None
-    revision, before = read
     try:
-        decision = decide(before, namespace_labels, index, today)
-    except (ValueError, TypeError, AttributeError):
+        place = replay(noted.before, noted.asked_class, noted.served_class, index)
+    except (ValueError, TypeError, AttributeError, IndexError):
         return None  # a forged input may hold what no pod can
-    if not isinstance(decision, Place) or render_record(decision, before, revision) != text:
+    if place is None or render_record(place, noted.before, noted.revision) != text:
         return None
-    return before, decision.effects
+    return Believed(noted.before, place)

@@ -25,6 +25,7 @@ def take_back(now: Subject, before: Subject, old: Effects) -> Subject:
     """
     written = {write.name: write for write in old.containers}
     earlier = {container.name: container for container in before.containers}
+    our_runtime = old.runtime_class is not None and now.runtime_class == old.runtime_class
     return Subject(
         keys=now.keys,
         limits_written=_back(now.limits_written, old.annotations, before.limits_written),
@@ -34,8 +35,8 @@ def take_back(now: Subject, before: Subject, old: Effects) -> Subject:
         ),
         pod_requests=_back(now.pod_requests, old.pod_requests, before.pod_requests),
         pod_limits=_back(now.pod_limits, old.pod_limits, before.pod_limits),
-        overhead=now.overhead,
-        runtime_class=None if now.runtime_class == old.runtime_class else now.runtime_class,
+        overhead=before.overhead if our_runtime else now.overhead,  # the API server filled in that of our runtime
+        runtime_class=before.runtime_class if our_runtime else now.runtime_class,
         claims=now.claims,
         daemonset=now.daemonset,
         bound=now.bound,

@@ -64,8 +64,9 @@ def _is_whole(container: Container) -> bool:
 
 def raised_floor(subject: Subject, dimension: Dimension, floor: int, where: Resources) -> int:
     """Say what the pod's request becomes where *floor* is above it; whole CPUs are raised by whole CPUs."""
-    resource = dict(RESOURCES)[dimension]
-    now = requested(subject, resource, dimension)
+    if not floor:
+        return 0
+    now = requested(subject, CPU if dimension is VCPU else RAM, dimension)
     if floor <= now:
         return 0
     if dimension is VCPU and on_containers(subject, where) and has_whole_cpus(subject):

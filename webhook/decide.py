@@ -11,6 +11,7 @@ from catalog.dimension import (
     GPU_COUNT,
     MEMORY,
     NOTHING,
+    TUNABLE,
     VCPU,
     Ask,
     Dimension,
@@ -21,13 +22,13 @@ from catalog.dimension import (
 from catalog.fit import Index
 from catalog.keys import CLASS, DEFAULT_CLASS, GPU, GPU_ON_DEMAND, OPT_OUT
 from catalog.model import Reserve, SlaClass
-from catalog.pod import Subject
+from catalog.pod import Subject, Texts
 from catalog.problems import nearest
 from catalog.quantity import QuantityError
-from catalog.target import Mechanism, Runtime
+from catalog.target import Runtime
 from webhook.compute import raised_floor
 from webhook.decision import Decision, Deny, Ignore, Place, Reason, Skip, clip
-from webhook.effects import Granted, effects, holdings, is_on_demand, limit_conflict, warnings
+from webhook.effects import Granted, annotations, effects, holdings, is_on_demand, limit_conflict, warnings
 
 Labels = Mapping[str, str]
 
@@ -72,20 +73,40 @@ def decide(subject: Subject, namespace_labels: Labels, index: Index, today: date
     return replace(first, message="; ".join([first.message, *tried]))
 
 
+def replay(subject: Subject, asked_class: str, served_class: str, index: Index) -> Place | None:
+    """
+    Decide again as was decided once, whatever the pod's namespace may use today.
+
+    Returns:
+        What *served_class* gave, for a pod that asked for *asked_class*; None where it could not have been so.
+    """
+    sla_class = index.catalog.classes.get(asked_class)
+    asked = _asked(dict(subject.keys), sla_class, index) if sla_class else None
+    if sla_class is None or not isinstance(asked, Asked):
+        return None
+    first = _serve(subject, asked, sla_class, index)
+    if asked_class == served_class:
+        return first if isinstance(first, Place) else None
+    if isinstance(first, Place) or first.reason not in _FALLS_BACK or served_class not in sla_class.fallback:
+        return None
+    second = _serve(subject, asked, index.catalog.classes[served_class], index)
+    return second if isinstance(second, Place) else None
+
+
 def resolve(subject: Subject, namespace_labels: Labels, index: Index, today: date) -> Asked | Ignore | Deny:
-    """Find the class that the pod asks for and check everything that it wrote."""
+    """Find the class that the pod asks for, check that it may, and check everything that it wrote."""
     keys = dict(subject.keys)
     if subject.mirror:
         return Ignore(Skip.MIRROR_POD)
-    for key in keys:
-        if key not in _KNOWN_KEYS:
-            return Deny(Reason.UNKNOWN_KEY, f"{key} is no key of podsla; {nearest(key, _KNOWN_KEYS)}")
+    unknown = next((key for key in keys if key not in _KNOWN_KEYS), None)
+    if unknown is not None:
+        return Deny(Reason.UNKNOWN_KEY, f"{unknown} is no key of podsla; {nearest(unknown, _KNOWN_KEYS)}")
     default = None if subject.daemonset or subject.bound else namespace_labels.get(DEFAULT_CLASS)
     name = keys.get(CLASS, default)
-    others = [key for key in keys if key != CLASS]
     if name is None or name == OPT_OUT:
-        if others:
-            message = f"{others[0]} has no effect without a class; add {CLASS}, or remove it"
+        useless = next((key for key in keys if key != CLASS), None)
+        if useless is not None:
+            message = f"{useless} has no effect without a class; add {CLASS}, or remove it"
             return Deny(Reason.KEY_WITHOUT_CLASS, message)
         return Ignore(Skip.NO_CLASS if name is None else Skip.OPTED_OUT)
     sla_class = index.catalog.classes.get(name)
@@ -95,9 +116,10 @@ def resolve(subject: Subject, namespace_labels: Labels, index: Index, today: dat
         conditions = ", ".join(f"{r.key} {r.operator} {','.join(r.values)}".strip() for r in sla_class.namespaces or ())
         message = f"class {name!r} is open to namespaces with {conditions} only; ask the owner of {sla_class.catalog!r}"
         return Deny(Reason.CLASS_NOT_OPEN, message)
-    retired = _retired(sla_class, today)
-    if retired:
-        return retired
+    return _retired(sla_class, today) or _asked(keys, sla_class, index)
+
+
+def _asked(keys: Labels, sla_class: SlaClass, index: Index) -> Asked | Deny:
     if GPU in keys and (keys[GPU] != GPU_ON_DEMAND or sla_class.gpu is None):
         return _wrong_gpu(keys[GPU], sla_class, index)
     minima = _minima(keys, sla_class)
@@ -165,7 +187,7 @@ def _serve(subject: Subject, asked: Asked, sla_class: SlaClass, index: Index) ->
         return refusal or Deny(Reason.NO_CONSUMER, "")
     needs = demand(subject, target.gpu.resource if target.gpu else None, runtime)
     promised = at_least(sla_class.floor, asked.minima)
-    missing = [d for d in BY_MIN_KEY.values() if promised[d.index] and not target.consumers_of(d)]
+    missing = [d for d in TUNABLE if promised[d.index] and not index.consumers_of(d)]
     for dimension in missing:
         if dimension not in sla_class.best_effort:
             return _no_consumer(dimension, promised, sla_class, index)
@@ -185,17 +207,18 @@ def _serve(subject: Subject, asked: Asked, sla_class: SlaClass, index: Index) ->
         demand=needs,
         ask=ask,
         floor=floor,
-        kept=tuple(d for d in BY_MIN_KEY.values() if floor[d.index]),
+        kept=tuple(d for d in TUNABLE if floor[d.index]),
         choice=choice,
         on_demand=on_demand,
     )
-    conflicting = limit_conflict(index, granted)
+    told = annotations(index, granted)
+    conflicting = limit_conflict(index, granted, told)
     if conflicting:
         return Deny(*conflicting)
-    return _place(granted, asked, missing, index)
+    return _place(granted, asked, missing, index, told)
 
 
-def _place(granted: Granted, asked: Asked, missing: Sequence[Dimension], index: Index) -> Place:
+def _place(granted: Granted, asked: Asked, missing: Sequence[Dimension], index: Index, told: Texts) -> Place:
     found = [f"{d} is best effort and dropped: nobody keeps it on {index.target.name!r}" for d in missing]
     gpu = index.target.gpu
     return Place(
@@ -208,14 +231,16 @@ def _place(granted: Granted, asked: Asked, missing: Sequence[Dimension], index: 
         holdings=holdings(index, granted),
         dropped=tuple(missing),
         uncovered=uncovered(granted.subject, gpu.resource if gpu else None),
-        effects=effects(index, granted),
-        warnings=tuple(map(clip, [*found, *warnings(index, granted)])),
+        effects=effects(index, granted, told),
+        warnings=tuple(map(clip, [*found, *warnings(granted, told, placeable=index.target.can_place)])),
     )
 
 
 def _floor(subject: Subject, promised: Ask, missing: Sequence[Dimension], sla_class: SlaClass, index: Index) -> Ask:
     """What the pod gets whatever it demands: the class's promise less what was dropped, as it will be written."""
-    floor = [0 if d in missing else want for d, want in zip(DIMENSIONS, promised, strict=True)]
+    floor = list(promised)
+    for dimension in missing:
+        floor[dimension.index] = 0
     for dimension in (VCPU, MEMORY):
         floor[dimension.index] = raised_floor(subject, dimension, promised[dimension.index], index.target.resources)
     if sla_class.gpu:
@@ -238,10 +263,7 @@ def _unkept(subject: Subject, sla_class: SlaClass, index: Index, runtime: Runtim
         return Deny(Reason.RUNTIME_CONFLICT, message)
     if sla_class.gpu is None:
         return None
-    named = (
-        not sla_class.gpu.models or target.node_types or any(c.by is Mechanism.ECI_USE_SPECS for c in target.consumers)
-    )
-    if target.gpu is None or not (named or target.gpu.spellings(sla_class.gpu.models)):
+    if not target.can_name(sla_class.gpu.models):
         models = ", ".join(sla_class.gpu.models) or "any model"
         message = f"class {sla_class.name!r} gives a GPU ({models}), and target {target.name!r} has no name for it"
         return Deny(Reason.NO_CONSUMER, f"{message}; add it to the target's gpu.models")
@@ -291,4 +313,4 @@ def _nothing_fits(sla_class: SlaClass, ask: Ask, index: Index) -> str:
 
 
 def _with_warnings(place: Place, found: Sequence[str]) -> Place:
-    return replace(place, warnings=(*map(clip, found), *place.warnings))
+    return replace(place, warnings=(*map(clip, found), *place.warnings)) if found else place

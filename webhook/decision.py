@@ -8,6 +8,7 @@ from catalog.dimension import Ask, Dimension
 from catalog.fit import Choice
 from catalog.model import Requirement, Reserve, SlaClass
 from catalog.pod import Texts
+from catalog.target import State
 
 MAX_WARNING_CHARACTERS: Final = 120  # longer ones may be cut by the API server
 
@@ -39,14 +40,6 @@ class Skip(StrEnum):
     NO_CLASS = "NoClass"
     OPTED_OUT = "OptedOut"
     MIRROR_POD = "MirrorPod"
-
-
-class State(StrEnum):
-    """How an asked figure is kept; the later, the stronger."""
-
-    PLACED = "placed"
-    RESERVED = "reserved"
-    ENFORCED = "enforced"
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,13 +27,13 @@ from catalog.dimension import (
     render,
 )
 from catalog.fit import Choice, Index
-from catalog.keys import DO_NOT_DISRUPT, FAMILY, GENERATION, GPU_SEATS, INSTANCE_TYPE, SAFE_TO_EVICT
+from catalog.keys import DO_NOT_DISRUPT, GPU_SEATS, INSTANCE_TYPE, SAFE_TO_EVICT
 from catalog.model import GpuMode, Requirement, Reserve, SlaClass
 from catalog.pod import Subject, Texts
 from catalog.quantity import QuantityError, parse_integer, render_integer
-from catalog.target import Consumer, Direction, Mechanism, Runtime
+from catalog.target import Consumer, Direction, Mechanism, Runtime, State
 from webhook.compute import RESOURCES, first_running, raise_to
-from webhook.decision import ContainerWrite, Effects, Holding, Reason, State
+from webhook.decision import ContainerWrite, Effects, Holding, Reason
 
 MAX_ECI_SPECS: Final = 5
 CNI_RANGE_BITS: Final = (1_000, 10**15)  # the CNI bandwidth plugin takes 1k to 1P, and fails the sandbox beyond
@@ -64,8 +64,8 @@ class Granted:
         return offered if self.reserve is Reserve.SIZE else self.ask[dimension.index]
 
 
-def effects(index: Index, granted: Granted) -> Effects:
-    """Say what stands on the pod."""
+def effects(index: Index, granted: Granted, told: Texts) -> Effects:
+    """Say what stands on the pod, *told* being its `annotations`."""
     target, subject = index.target, granted.subject
     whole = granted.reserve is Reserve.SIZE
     compute = raise_to(subject, _goals(granted), target.resources, whole=whole)
@@ -75,7 +75,7 @@ def effects(index: Index, granted: Granted) -> Effects:
         pod_limits=compute.pod_limits,
         containers=_merged(writes),
         requirements=() if subject.daemonset else requirements(index, granted),
-        annotations=tuple((key, text) for key, text in annotations(index, granted) if not _own_is_kept(subject, key)),
+        annotations=tuple((key, text) for key, text in told if not _own_is_kept(subject, key)),
         tolerations=granted.sla_class.tolerations,
         runtime_class=granted.runtime.runtime_class if subject.runtime_class is None else None,
     )
@@ -91,6 +91,8 @@ def _goals(granted: Granted) -> Mapping[Dimension, int]:
 
 
 def _merged(writes: Sequence[ContainerWrite]) -> tuple[ContainerWrite, ...]:
+    if len(writes) < 2:
+        return tuple(writes)
     names = list(dict.fromkeys(write.name for write in writes))
     return tuple(
         ContainerWrite(
@@ -107,7 +109,7 @@ def _extended(index: Index, granted: Granted) -> ContainerWrite | None:
     first = first_running(granted.subject)
     texts = []
     for dimension in granted.kept:
-        consumers = index.target.consumers_of(dimension)
+        consumers = index.consumers_of(dimension)
         if dimension.resource and any(c.by is Mechanism.RESERVATION for c in consumers):
             own = amount(first.limits, dimension.resource, dimension) or 0
             others = granted.demand[dimension.index] - own
@@ -123,10 +125,10 @@ def _extended(index: Index, granted: Granted) -> ContainerWrite | None:
 def requirements(index: Index, granted: Granted) -> tuple[Requirement, ...]:
     """Say which nodes the pod may run on."""
     target, sla_class = index.target, granted.sla_class
-    used = [c for d in granted.kept for c in target.consumers_of(d)]
+    used = [c for d in granted.kept for c in index.consumers_of(d)]
     used += [c for c in target.consumers if c.by is Mechanism.ECI_USE_SPECS]
     found = [requirement for consumer in used for requirement in consumer.nodes]
-    if not any(c.by is Mechanism.ECI_USE_SPECS for c in target.consumers):
+    if not target.names_sizes:
         found += _hardware(index, granted)
         if sla_class.gpu and target.gpu:
             models = [s.gpu.model for s, _ in index.sizes_of(sla_class) if s.gpu and s.gpu.model]
@@ -137,32 +139,18 @@ def requirements(index: Index, granted: Granted) -> tuple[Requirement, ...]:
 
 def _hardware(index: Index, granted: Granted) -> list[Requirement]:
     target, sla_class = index.target, granted.sla_class
-    kept = set(granted.kept)
-    floor = tuple(want if d in kept else 0 for d, want in zip(DIMENSIONS, granted.ask, strict=True))
     if target.node_types:
-        if floor == NOTHING and not sla_class.gpu and not _restricts(sla_class):
+        floor = tuple(want if d in granted.kept else 0 for d, want in zip(DIMENSIONS, granted.ask, strict=True))
+        if floor == NOTHING and not sla_class.gpu and not sla_class.sizes.restricts:
             return []
         names = tuple(sorted(size.name for size in index.holders(sla_class, floor)))
         return [Requirement(INSTANCE_TYPE, "In", names)]
-    found = [
-        Requirement(d.label, "Gt", (str(floor[d.index] - 1),))
+    floors = [
+        Requirement(d.label, "Gt", (str(granted.ask[d.index] - 1),))
         for d in granted.kept
-        if d.label and any(c.by is Mechanism.NODE_LABELS for c in target.consumers_of(d))
+        if d.label and any(c.by is Mechanism.NODE_LABELS for c in index.consumers_of(d))
     ]
-    filters = sla_class.sizes
-    if filters.min_generation is not None:
-        found.append(Requirement(GENERATION, "Gt", (str(filters.min_generation - 1),)))
-    if filters.names:
-        names = tuple(sorted(size.name for size, _ in index.sizes_of(sla_class)))
-        found.append(Requirement(INSTANCE_TYPE, "In", names))
-    elif filters.families:
-        found.append(Requirement(FAMILY, "In", tuple(sorted(filters.families))))
-    return found
-
-
-def _restricts(sla_class: SlaClass) -> bool:
-    filters = sla_class.sizes
-    return bool(filters.families or filters.names or filters.min_generation is not None)
+    return [*floors, *index.placements[sla_class.name]]
 
 
 def annotations(index: Index, granted: Granted) -> Texts:
@@ -229,14 +217,14 @@ def _own_is_kept(subject: Subject, key: str) -> bool:
     return any(written == key for written, _ in subject.limits_written)
 
 
-def limit_conflict(index: Index, granted: Granted) -> tuple[Reason, str] | None:
+def limit_conflict(index: Index, granted: Granted, told: Texts) -> tuple[Reason, str] | None:
     """
     Find an annotation of the pod's own that says something else than ours would.
 
     A lower limit is the pod's own choice and stays. A higher one would break the promise to others, and is never
     lowered silently.
     """
-    wanted = dict(annotations(index, granted))
+    wanted = dict(told)
     for key, own in granted.subject.limits_written:
         ours = wanted.get(key)
         if ours is None or own == ours or key in (SAFE_TO_EVICT, DO_NOT_DISRUPT):
@@ -249,10 +237,10 @@ def limit_conflict(index: Index, granted: Granted) -> tuple[Reason, str] | None:
             name = granted.sla_class.name
             message = f"annotation {key} is {own!r}, and class {name!r} gives {ours!r}; remove the annotation"
             return Reason.LIMIT_CONFLICT, f"{message}, or ask for more with a podsla.io/min- annotation"
-    if any(c.by is Mechanism.CNI_BANDWIDTH for d in granted.kept for c in index.target.consumers_of(d)):
+    if NETWORK_BITS in granted.kept and any(c.by is Mechanism.CNI_BANDWIDTH for c in index.consumers_of(NETWORK_BITS)):
         bits = granted.figure(NETWORK_BITS)
         low, high = CNI_RANGE_BITS
-        if NETWORK_BITS in granted.kept and not low <= bits <= high:
+        if not low <= bits <= high:
             message = (
                 f"network.bitsPerSecond is {bits}, and the CNI plugin limits {low} to {high} only; ask within that"
             )
@@ -274,31 +262,24 @@ def _holding(index: Index, granted: Granted, dimension: Dimension, offer: Figure
     if dimension is GPU_COUNT:
         state = State.PLACED if granted.on_demand else State.RESERVED
         return Holding(dimension, ask, offered, state, (index.target.gpu.resource,) if index.target.gpu else ())
-    consumers = index.target.consumers_of(dimension)
-    mechanisms = {consumer.by for consumer in consumers}
-    if dimension in DISK and granted.subject.claims:
-        state = State.PLACED  # the claim's volume is another disk than the one that is counted
-    elif mechanisms <= {Mechanism.NODE_LABELS}:
-        state = State.PLACED
-    elif mechanisms <= {Mechanism.NODE_LABELS, Mechanism.RESERVATION, Mechanism.ECI_USE_SPECS}:
-        state = State.RESERVED
-    else:
-        state = State.ENFORCED
-    return Holding(dimension, ask, offered, state, tuple(sorted(mechanisms)))
+    keepers = index.keepers[dimension.index]
+    on_claim = dimension in DISK and bool(granted.subject.claims)  # the claim's volume is another disk than is counted
+    return Holding(dimension, ask, offered, State.PLACED if on_claim else keepers.state, keepers.names)
 
 
-def warnings(index: Index, granted: Granted) -> list[str]:
-    """What the developer should know of the effects."""
+def warnings(granted: Granted, told: Texts, *, placeable: bool) -> list[str]:
+    """What the developer should know; *placeable*: this target can place a pod by family and generation."""
     found = []
     disk = [d for d in granted.kept if d in DISK]
     if disk and granted.subject.claims:
         found.append(f"{disk[0]} is placed only for volume {granted.subject.claims[0]!r}: its claim is another disk")
-    wanted = dict(annotations(index, granted))
+    wanted = dict(told)
     for key, own in granted.subject.limits_written:
         if key in wanted and own != wanted[key]:
             found.append(f"annotation {key}={own} is the pod's own and stays; the class gives {wanted[key]}")
-    uncounted = granted.demand[GPU_COUNT.index] and not granted.sla_class.gpu
-    if uncounted:
+    if granted.sla_class.sizes.restricts and not placeable:
+        found.append("the class's families are not placed: no consumer publishes podsla.io/family on nodes")
+    if granted.demand[GPU_COUNT.index] and not granted.sla_class.gpu:
         found.append(f"the pod asks for {render(GPU_COUNT, granted.demand[GPU_COUNT.index])} GPU of any model")
     return found
 

@@ -5,7 +5,7 @@ believed only if deciding again on its input gives the same record, byte for byt
 """
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 import orjson
@@ -29,7 +29,11 @@ def render_record(place: Place, subject: Subject, revision: str) -> str:
         "size": choice.size.name,
         "reserve": place.reserve.value,
         "dimensions": {
-            h.dimension.path: {"ask": h.dimension.render(h.ask), "offer": h.dimension.render(h.offer), "state": h.state}
+            h.dimension.path: {
+                "ask": h.dimension.render(h.ask),
+                "offer": h.dimension.render(h.offer),
+                "state": str(h.state),
+            }
             for h in place.holdings
         },
         "input": dump_subject(subject),
@@ -48,16 +52,28 @@ def render_record(place: Place, subject: Subject, revision: str) -> str:
     return orjson.dumps(record, option=orjson.OPT_SORT_KEYS).decode()
 
 
-def read_record(text: object) -> tuple[str, Subject] | None:
-    """Read revision and input of a record; None where it is unreadable."""
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """What a record says of its decision: enough to take it again."""
+
+    revision: str
+    asked_class: str
+    served_class: str
+    before: Subject
+
+
+def read_record(text: object) -> Noted | None:
+    """Read a record; None where it is unreadable."""
     if not isinstance(text, str) or len(text) > MAX_RECORD_BYTES:
         return None
     try:
         record = orjson.loads(text)
-        revision, subject = record["revision"], load_subject(record["input"])
+        served = record["class"]
+        noted = Noted(record["revision"], record.get("fallbackFrom", served), served, load_subject(record["input"]))
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
-    return (revision, subject) if isinstance(revision, str) else None
+    words = (noted.revision, noted.asked_class, noted.served_class)
+    return noted if all(isinstance(word, str) for word in words) else None
 
 
 def dump_subject(subject: Subject) -> dict[str, Any]:

@@ -1,0 +1,226 @@
+"""Print what a decision costs, what the Flask application adds, and whether memory stays flat.
+
+Timings compare things within one run, in turn, and print medians; no test asserts them.
+"""
+
+import io
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+from flask import Flask, request
+from flask import Response as HttpResponse
+from rich.console import Console
+from rich.table import Table
+
+from catalog.fit import Index, compile_index
+from catalog.load import SHIPPED_CATALOG, load_catalog, load_target
+from catalog.model import Catalog
+from catalog.reader import make_catalog
+from webhook.admit import Serving, Sized, admit
+from webhook.app import Environment, create_app
+from webhook.metrics import PrometheusRecorder
+
+ROUNDS: Final = 40
+CALLS: Final = 100
+REVIEWS: Final = 100_000
+TODAY: Final = date(2026, 11, 23)
+
+POD: Final[dict[str, Any]] = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {
+        "generateName": "edge-gateway-5d4f7c9b8-",
+        "namespace": "edge",
+        "labels": {"app": "edge-gateway", "pod-template-hash": "5d4f7c9b8"},
+        "annotations": {"podsla.io/class": "net-intensive", "podsla.io/min-pps": "1500000"},
+    },
+    "spec": {
+        "containers": [
+            {
+                "name": "envoy",
+                "image": "envoyproxy/envoy:v1.34.0",
+                "resources": {"requests": {"cpu": "3", "memory": "4Gi"}, "limits": {"memory": "6Gi"}},
+                "ports": [{"name": "https", "containerPort": 8443, "protocol": "TCP"}],
+            },
+            {
+                "name": "access-log-shipper",
+                "image": "fluent/fluent-bit:4.0",
+                "resources": {
+                    "requests": {"cpu": "100m", "memory": "128Mi"},
+                    "limits": {"cpu": "200m", "memory": "256Mi"},
+                },
+            },
+        ],
+        "tolerations": [{"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute"}],
+    },
+}
+
+
+def resized(catalog: Catalog, count: int) -> Catalog:
+    """Make a catalogue of *count* sizes: some of the shipped ones, or copies of them under other names."""
+    sizes = catalog.sizes
+    if count < len(sizes):
+        families = catalog.classes["net-intensive"].sizes.families
+        sizes = tuple(sorted(sizes, key=lambda size: size.family not in families)[:count])  # those that can serve first
+    copies = -(-count // len(sizes))
+    many = [replace(size, name=f"{size.name}-{n}") if n else size for n in range(copies) for size in sizes]
+    return make_catalog(many[:count], list(catalog.classes.values()))
+
+
+def median_us(work: Callable[[], Any]) -> float:
+    """Time *work*: the median over rounds of the mean of a round's calls, in microseconds."""
+    return statistics.median(rounds_us([work])[0])
+
+
+def rounds_us(works: Sequence[Callable[[], Any]]) -> list[list[float]]:
+    """Time several things in turn, round by round, so that a slower minute of the machine meets all of them."""
+    times: list[list[float]] = [[] for _ in works]
+    for _ in range(ROUNDS):
+        for position, work in enumerate(works):
+            started = time.perf_counter_ns()
+            for _ in range(CALLS):
+                work()
+            times[position].append((time.perf_counter_ns() - started) / CALLS / 1000)
+    return times
+
+
+def bench_decision(catalog: Catalog, index_of: Callable[[Catalog], Index]) -> Iterator[tuple[str, str, str, str]]:
+    """Decision and patch, from the parsed pod to the operations, over catalogues of growing size."""
+    counts = (10, 100, len(catalog.sizes), 10 * len(catalog.sizes))
+    servings = [Serving(index_of(resized(catalog, count))) for count in counts]
+    works = [lambda serving=serving: admit(POD, {}, serving, TODAY) for serving in servings]
+    for count, serving, times in zip(counts, servings, rounds_us(works), strict=True):
+        result = admit(POD, {}, serving, TODAY)
+        got = result.place.choice.size.name if isinstance(result, Sized) else "refused"
+        yield f"decision + patch, {count} sizes", f"{statistics.median(times):.0f}", f"{min(times):.0f}", got
+
+
+def bench_flask(serving: Serving) -> Iterator[tuple[str, str, str, str]]:
+    """The application from bytes to bytes, beside the same application answering a constant."""
+    recorder = PrometheusRecorder()
+    app = create_app(Environment(lambda: serving, lambda _: {}, recorder, lambda: TODAY, time.perf_counter))
+    body = orjson.dumps(review())
+    call = caller(app, "/mutate", body)
+    answer = call()
+    _constant(app, answer)
+    ours, constant = rounds_us([call, caller(app, "/constant", body)])
+    ratio = statistics.median(constant) / statistics.median(ours)
+    sizes = f"{len(body)} bytes in, {len(answer)} out"
+    yield "Flask application, /mutate", f"{statistics.median(ours):.0f}", f"{min(ours):.0f}", sizes
+    note = f"ours reaches {ratio:.0%} of its rate"
+    yield "same, answering a constant", f"{statistics.median(constant):.0f}", f"{min(constant):.0f}", note
+
+
+def _constant(app: Flask, answer: bytes) -> None:
+    app._got_first_request = False  # the route is added to the very application that was measured
+    app.add_url_rule("/constant", "constant", lambda: _read_and(answer), methods=["POST"])
+
+
+def _read_and(answer: bytes) -> HttpResponse:
+    request.get_data(cache=False)
+    return HttpResponse(answer, content_type="application/json")
+
+
+def review() -> dict[str, Any]:
+    """Wrap the pod as the API server does."""
+    return {
+        "apiVersion": "admission.k8s.io/v1",
+        "kind": "AdmissionReview",
+        "request": {
+            "uid": "705ab4f5-6393-11e8-b7cc-42010a800002",
+            "kind": {"group": "", "version": "v1", "kind": "Pod"},
+            "resource": {"group": "", "version": "v1", "resource": "pods"},
+            "namespace": "edge",
+            "operation": "CREATE",
+            "userInfo": {"username": "system:serviceaccount:kube-system:replicaset-controller"},
+            "object": POD,
+            "oldObject": None,
+            "dryRun": False,
+        },
+    }
+
+
+def caller(app: Flask, path: str, body: bytes) -> Callable[[], bytes]:
+    """Call the WSGI application in process, with no test client between."""
+    environ = {
+        "REQUEST_METHOD": "POST",
+        "PATH_INFO": path,
+        "SCRIPT_NAME": "",
+        "QUERY_STRING": "timeout=10s",
+        "SERVER_NAME": "podsla",
+        "SERVER_PORT": "443",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "CONTENT_TYPE": "application/json",
+        "CONTENT_LENGTH": str(len(body)),
+        "wsgi.url_scheme": "https",
+        "wsgi.errors": sys.stderr,
+        "wsgi.version": (1, 0),
+    }
+
+    def call() -> bytes:
+        chunks = app({**environ, "wsgi.input": io.BytesIO(body)}, lambda status, headers, error=None: lambda _: None)
+        return b"".join(chunks)
+
+    return call
+
+
+def bench_memory(serving: Serving) -> Iterator[tuple[str, str, str, str]]:
+    """Resident memory of a process that answers reviews, each pod another."""
+    app = create_app(Environment(lambda: serving, lambda _: {}, PrometheusRecorder(), lambda: TODAY, time.perf_counter))
+    template = orjson.dumps(review())
+    for done in range(1, REVIEWS + 1):
+        body = template.replace(b"5d4f7c9b8", b"%09x" % done).replace(b'"1500000"', b'"%d"' % (600_000 + done))
+        caller(app, "/mutate", body)()
+        if done in (1_000, 10_000, REVIEWS):
+            yield f"memory after {done} reviews", f"{resident_mib():.1f} MiB", "", ""
+
+
+def resident_mib() -> float:
+    """Resident set of this process, in MiB (Linux)."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+
+
+def machine() -> str:
+    """Say on what this ran."""
+    model = next(
+        (
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        platform.processor(),
+    )
+    return f"{os.cpu_count()} x {model}, {platform.system()} {platform.release()}, Python {platform.python_version()}"
+
+
+def main() -> None:
+    """Run everything and print one table."""
+    out = Console(width=None if sys.stdout.isatty() else 120)
+    progress = Console(stderr=True)
+    catalog, target = load_catalog([SHIPPED_CATALOG]), load_target("kubernetes")
+    serving = Serving(compile_index(catalog, target))
+    table = Table("what", "median µs", "least µs", "note", box=None, title=machine(), title_justify="left")
+    parts: Sequence[tuple[str, Iterator[tuple[str, str, str, str]]]] = (
+        ("decision and patch", bench_decision(catalog, lambda c: compile_index(c, target))),
+        ("Flask application", bench_flask(serving)),
+        (f"memory over {REVIEWS} reviews", bench_memory(serving)),
+    )
+    for name, rows in parts:
+        progress.print(f"measuring: {name} …", style="dim")
+        for row in rows:
+            table.add_row(*row)
+    out.print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""The command line: which commands there are, and how each ends."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from catalog.problems import InvalidError
+from podsla.commands.admit import admit_command
+from podsla.commands.catalog import catalog_group
+from podsla.commands.classes import classes_command, targets_command
+from podsla.commands.explain import explain_command
+from podsla.commands.webhook import webhook_command
+from podsla.output import USAGE, print_problems
+
+_EPILOG = """\b
+Exit codes:
+  0  done
+  1  a pod was refused, a catalogue has lint errors, or a diff breaks running pods
+  2  the command line itself was wrong
+  3  a file cannot be used; every problem is printed, and nothing was taken over
+
+\b
+First steps:
+  podsla classes                                     what a pod may ask for
+  podsla admit -f deploy.yaml --class net-intensive  what a pod would get
+  podsla explain -f deploy.yaml                      why, and what was near
+"""
+
+
+@click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="podsla", prog_name="podsla")
+def cli() -> None:
+    """Pod-level SLA classes: a pod names a class, and gets the sandbox size that holds it.
+
+    Works without a cluster: on the shipped catalogue, or on yours.
+    """
+
+
+for command in (admit_command, explain_command, classes_command, targets_command, catalog_group, webhook_command):
+    cli.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; every expected failure ends in a message and an exit code, never in a traceback."""
+    try:
+        code = cli.main(args=arguments, prog_name="podsla", standalone_mode=False)
+    except click.exceptions.Exit as end:
+        code = end.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = USAGE
+    except click.Abort:
+        code = 130
+    except InvalidError as error:
+        print_problems(error)
+        code = 3
+    except BrokenPipeError:  # the reader has seen enough, as in `podsla … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)

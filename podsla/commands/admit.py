@@ -1,0 +1,151 @@
+"""`podsla admit`: what pods would get, as the webhook would decide it."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any, assert_never
+
+import click
+
+from catalog.yamltext import Document
+from podsla.options import (
+    Found,
+    catalog_options,
+    find_pods,
+    load_manifests,
+    load_serving,
+    output_option,
+    parse_labels,
+    pod_options,
+    replace_at,
+    with_class,
+)
+from podsla.output import REFUSED, note, print_json, print_table, print_yaml, with_progress
+from podsla.summary import reason_line, short_cost
+from webhook.admit import Answer, Serving, Sized, admit
+from webhook.decision import Deny, Ignore
+from webhook.patch import diff
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A pod that was found, and what it gets."""
+
+    found: Found
+    answer: Answer
+
+
+@click.command("admit")
+@pod_options
+@catalog_options
+@output_option("yaml", "json", "table", "patch", default="yaml")
+def admit_command(
+    files: Sequence[str],
+    class_name: str | None,
+    namespace_labels: str,
+    catalogs: Sequence[str],
+    target: str,
+    form: str,
+) -> None:
+    """Print manifests as they would be admitted.
+
+    Every pod and pod template in the files gets what the webhook would give it. The changed documents go to standard
+    output, the reasons to standard error. If any pod is refused, no document is printed and the exit code is 1.
+
+    \b
+      podsla admit -f deploy.yaml --class net-intensive
+      podsla admit -f manifests/ -o table
+      kubectl get deploy web -o yaml | podsla admit -f - -o patch
+    """
+    serving, labels = load_serving(catalogs, target), parse_labels(namespace_labels)
+    documents = load_manifests(files)
+    pods = list(find_pods(documents))
+    day = today()
+    results = with_progress(
+        pods, "admitting", lambda found: Admitted(found, admit_found(found, class_name, labels, serving, day))
+    )
+    refused = [r for r in results if isinstance(r.answer, Deny)]
+    if form == "table":
+        _print_table(results)
+    else:
+        _print_notes(results)
+        if not refused:
+            _print_documents(documents, results, form)
+    if not pods:
+        note("no document holds a pod or a pod template", style="warn")
+    if refused:
+        if form != "table":
+            note(f"{len(refused)} of {len(pods)} pods refused; nothing printed", style="bold")
+        sys.exit(REFUSED)
+
+
+def today() -> date:
+    """The day by UTC, as every replica sees it."""
+    return datetime.now(UTC).date()
+
+
+def admit_found(found: Found, class_name: str | None, labels: Mapping[str, str], serving: Serving, day: date) -> Answer:
+    """Admit one pod as the webhook would."""
+    return admit(with_class(found.pod, class_name), labels, serving, day, of_daemonset=found.kind == "DaemonSet")
+
+
+def _print_table(results: Sequence[Admitted]) -> None:
+    rows = []
+    for result in results:
+        answer = result.answer
+        match answer:
+            case Sized():
+                driver = answer.place.choice.driver
+                row = [
+                    answer.place.sla_class.name,
+                    answer.place.choice.size.name,
+                    short_cost(answer.place),
+                    str(driver or "-"),
+                    "",
+                ]
+            case Deny():
+                row = ["-", "refused", "-", "-", f"{answer.reason}: {answer.message}"]
+            case Ignore():
+                row = ["-", "-", "-", "-", answer.why]
+            case _:
+                assert_never(answer)
+        rows.append([result.found.title, *row])
+    print_table(["pod", "class", "size", "offers", "driven by", "reason"], rows)
+
+
+def _print_notes(results: Sequence[Admitted]) -> None:
+    for result in results:
+        answer, title = result.answer, result.found.title
+        match answer:
+            case Sized():
+                note(f"{title}: {reason_line(answer.place)}", style="good")
+                for warning in answer.warnings:
+                    note(f"  warning: {warning}", style="warn")
+            case Deny():
+                note(f"{title}: refused, {answer.reason}: {answer.message}", style="bad")
+            case Ignore():
+                note(f"{title}: left alone ({answer.why})", style="dim")
+            case _:
+                assert_never(answer)
+
+
+def _print_documents(documents: Sequence[Document], results: Sequence[Admitted], form: str) -> None:
+    changed = [document.data for document in documents]
+    for result in results:
+        if isinstance(result.answer, Sized):
+            number, path = result.found.document, result.found.path_in_document
+            changed[number] = replace_at(changed[number], path, result.answer.pod)
+    if form == "yaml":
+        print_yaml(changed)
+    elif form == "json":
+        print_json(changed[0] if len(changed) == 1 else {"apiVersion": "v1", "kind": "List", "items": changed})
+    else:
+        print_json(_patches(documents, changed))
+
+
+def _patches(documents: Sequence[Document], changed: Sequence[Any]) -> Any:
+    patches = [list(diff(before.data, after)) for before, after in zip(documents, changed, strict=True)]
+    if len(patches) == 1:
+        return patches[0]
+    return [{"file": d.file, "line": d.line(()), "patch": p} for d, p in zip(documents, patches, strict=True)]

@@ -1,0 +1,279 @@
+"""`podsla catalog …`: check, show, compare, import and export catalogues."""
+
+import csv
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from catalog.diff import diff_catalogs, dump_diff, render_diff
+from catalog.dimension import DIMENSIONS, render
+from catalog.fit import compile_index
+from catalog.importers import IMPORTERS, render_catalog
+from catalog.lint import Finding, Severity, lint
+from catalog.load import load_catalog, load_target, read_text
+from catalog.model import SandboxSize
+from catalog.problems import nearest
+from nodes.export import Provider, cluster_autoscaler, karpenter
+from nodes.offer import UnknownSizeError, offers
+from podsla.commands.admit import today
+from podsla.options import (
+    catalog_options,
+    catalog_paths,
+    find_pods,
+    load_manifests,
+    output_option,
+    parse_labels,
+    read_catalogs,
+    with_class,
+)
+from podsla.output import REFUSED, note, print_json, print_table, print_value, print_yaml, say
+from podsla.reports import junit
+from podsla.summary import size_fields
+from webhook.admit import Serving
+from webhook.impact import Impact, NamedPod, Outcome, count, impact
+
+_TARGET = click.option("--target", metavar="NAME|FILE", default="kubernetes", show_default=True, help="The cluster.")
+
+
+@click.group("catalog")
+def catalog_group() -> None:
+    """Check, show, compare, import and export spec catalogues."""
+
+
+@catalog_group.command("lint")
+@click.argument("files", nargs=-1, metavar="[FILE]...")
+@_TARGET
+@output_option("table", "json", "yaml", "junit", default="table")
+def lint_command(files: Sequence[str], target: str, form: str) -> None:
+    """Check catalogue files, alone and against a target.
+
+    Without FILE, checks the shipped catalogues. Files are read together: classes may use sizes of another file, so name
+    every file that is served with them (`ecs` names the shipped sizes).
+
+    Exit code 3: a file cannot be used. 1: a class would refuse every pod on this target. 0: no errors; there may be
+    warnings.
+
+    \b
+      podsla catalog lint ecs platform.yaml --target my-cluster.yaml
+      podsla catalog lint ecs platform.yaml -o junit > report.xml
+    """
+    catalog, loaded = read_catalogs(files), load_target(target)
+    findings = lint(catalog, loaded)
+    errors = [f for f in findings if f.severity is Severity.ERROR]
+    if form == "junit":
+        say(junit(f"podsla catalog lint on {loaded.name}", findings))
+    elif form == "table":
+        for finding in findings:
+            say(str(finding), style="bad" if finding.severity is Severity.ERROR else "warn")
+        warnings = len(findings) - len(errors)
+        head = f"{len(catalog.sizes)} sizes, {len(catalog.classes)} classes on target {loaded.name}"
+        say(f"{head}: {len(errors)} errors, {warnings} warnings", style="bad" if errors else "good")
+        say(f"revision {catalog.revision}", style="dim")
+    else:
+        print_value([_finding(f) for f in findings], form)
+    if errors:
+        sys.exit(REFUSED)
+
+
+def _finding(finding: Finding) -> dict[str, str]:
+    return {
+        "severity": finding.severity.value,
+        "reason": finding.reason.value,
+        "subject": finding.subject,
+        "path": finding.path,
+        "message": finding.message,
+    }
+
+
+@catalog_group.command("show")
+@click.argument("names", nargs=-1, metavar="[SIZE|FAMILY]...")
+@click.option("--catalog", "catalogs", multiple=True, metavar="FILE", help="Default: the shipped catalogue.")
+@click.option("--offers", "on", metavar="NAME|FILE", help="Show what nodes offer on this target.")
+@output_option("table", "json", "yaml", default="table")
+def show_command(names: Sequence[str], catalogs: Sequence[str], on: str | None, form: str) -> None:
+    """Show sandbox sizes: all, or those of the named sizes and families.
+
+    \b
+      podsla catalog show ecs.c7
+      podsla catalog show ecs.c7.xlarge -o yaml
+      podsla catalog show ecs.c7 --offers kubernetes
+    """
+    catalog = read_catalogs(catalogs)
+    known = {name for size in catalog.sizes for name in (size.name, size.family)}
+    for name in names:
+        if name not in known:
+            raise click.UsageError(f"{name!r} is no size and no family; {nearest(name, known)}")
+    sizes = [s for s in catalog.sizes if not names or s.name in names or s.family in names]
+    if form != "table":
+        print_value([size_fields(size) for size in sizes], form)
+        return
+    target = load_target(on) if on else None
+    rows = [[s.name, *_figures(s, target.offer(s) if target else s.figures), _gpu(s)] for s in sizes]
+    print_table(["name", *(d.path for d in DIMENSIONS[:-1]), "gpu"], rows)
+
+
+def _figures(size: SandboxSize, figures: Sequence[int | None]) -> list[str]:
+    return ["-" if figures[d.index] is None else render(d, figures[d.index]) for d in DIMENSIONS[:-1]]
+
+
+def _gpu(size: SandboxSize) -> str:
+    if size.gpu is None:
+        return "-"
+    return f"{size.gpu.share or size.gpu_count} x {size.gpu.model or 'model not published'}"
+
+
+@catalog_group.command("diff")
+@click.argument("old", metavar="OLD")
+@click.argument("new", metavar="NEW")
+@click.option("--pods", metavar="FILE", multiple=True, help="Manifests or running pods to judge.")
+@click.option("--class", "class_name", metavar="NAME", help="The class of pods that name none.")
+@click.option("--namespace-labels", metavar="KEY=VALUE,…", default="", help="Labels of the pods' namespace.")
+@click.option(
+    "--with", "also", metavar="FILE", multiple=True, help="Files served beside both, as those with the sizes."
+)
+@_TARGET
+@output_option("table", "json", "yaml", default="table")
+def diff_command(
+    old: str,
+    new: str,
+    pods: Sequence[str],
+    class_name: str | None,
+    namespace_labels: str,
+    also: Sequence[str],
+    target: str,
+    form: str,
+) -> None:
+    """Say what differs between two catalogues, and what that does to pods.
+
+    OLD and NEW are files or folders. With --pods, each pod is one of Unchanged, Changes (a new pod like it gets another
+    size; the running one keeps what it was promised), Breaks, NewlyServed, NotServed, NotOurs. Exit code 1 if any
+    breaks.
+
+    \b
+      podsla catalog diff old.yaml new.yaml --pods manifests/
+      kubectl get pods -A -o yaml | podsla catalog diff old.yaml new.yaml --pods -
+    """
+    loaded, labels = load_target(target), parse_labels(namespace_labels)
+    before, after = (load_catalog(catalog_paths([name, *also])) for name in (old, new))
+    found = diff_catalogs(before, after)
+    impacts: tuple[Impact, ...] = ()
+    if pods:
+        named = [
+            NamedPod(pod.title, with_class(pod.pod, class_name), labels) for pod in find_pods(load_manifests(pods))
+        ]
+        serving, edited = (Serving(compile_index(catalog, loaded)) for catalog in (before, after))
+        impacts = impact(named, serving, edited, today())
+    if form == "table":
+        _print_diff(render_diff(found), impacts)
+    else:
+        print_value({**dump_diff(found), "pods": [_impact(i) for i in impacts]}, form)
+    if any(i.outcome is Outcome.BREAKS for i in impacts):
+        sys.exit(REFUSED)
+
+
+_MARKS = {"+": "good", "-": "bad", "~": "warn"}
+
+
+def _print_diff(lines: Sequence[str], impacts: Sequence[Impact]) -> None:
+    for line in lines:
+        say(line, style=_MARKS.get(line[:1], "dim"))
+    if not impacts:
+        return
+    say()
+    print_table(
+        ["pod", "outcome", "size", "new size", "why"],
+        [[i.name, i.outcome.value, i.size or "-", i.new_size or "-", i.message] for i in impacts],
+    )
+    say()
+    say(", ".join(f"{number} {outcome.value}" for outcome, number in count(impacts).items() if number))
+
+
+def _impact(found: Impact) -> dict[str, str | None]:
+    return {
+        "name": found.name,
+        "outcome": found.outcome.value,
+        "size": found.size,
+        "newSize": found.new_size,
+        "message": found.message,
+    }
+
+
+@catalog_group.command("import")
+@click.argument("source", type=click.Choice(sorted(IMPORTERS)))
+@click.argument("file", metavar="FILE.csv")
+@click.option("--name", help="The catalogue's name; the source's by default.")
+def import_command(source: str, file: str, name: str | None) -> None:
+    """Make a catalogue of a table of published figures.
+
+    The CSV's columns are described in the README. Prints YAML, a line per size; redirect it into a file.
+
+    \b
+      podsla catalog import ecs ecs-instance-types.csv > ecs.yaml
+    """
+    importer = IMPORTERS[source]
+    rows = csv.DictReader(io.StringIO(read_text(Path(file))))
+    document = importer.read(rows, name or source, file)
+    click.echo(render_catalog(document, importer.header), nl=False)
+
+
+@catalog_group.command("export")
+@click.argument("autoscaler", type=click.Choice(["karpenter", "cluster-autoscaler"]))
+@click.argument("names", nargs=-1, metavar="[SIZE|FAMILY]...")
+@catalog_options
+@click.option(
+    "--provider",
+    type=click.Choice([p.value for p in Provider]),
+    default=Provider.AWS.value,
+    show_default=True,
+    help="Whose cluster-autoscaler reads the tags.",
+)
+@click.option("--price", is_flag=True, help="karpenter: write cost ranks as prices.")
+@click.option("--weight", type=click.IntRange(1, 10_000), help="karpenter: the higher wins over other overlays.")
+@click.option("--startup-taint", is_flag=True, help="cluster-autoscaler: no pods before capacity stands.")
+@output_option("yaml", "json", default="yaml")
+def export_command(
+    autoscaler: str,
+    names: Sequence[str],
+    catalogs: Sequence[str],
+    target: str,
+    provider: str,
+    price: bool,
+    weight: int | None,
+    startup_taint: bool,
+    form: str,
+) -> None:
+    """Write what an autoscaler must know of nodes that do not exist yet.
+
+    Without names, every size that the target can have.
+
+    \b
+      podsla catalog export karpenter ecs.c7 ecs.g7 | kubectl apply -f -
+      podsla catalog export cluster-autoscaler ecs.c7.xlarge --provider ack
+    """
+    loaded = load_target(target)
+    if loaded.virtual_nodes:
+        raise click.UsageError(
+            f"target {loaded.name!r} has virtual nodes, which no autoscaler adds; name another target"
+        )
+    try:
+        found = offers(read_catalogs(catalogs), loaded, names)
+    except UnknownSizeError as error:
+        raise click.UsageError(str(error)) from None
+    if autoscaler == "karpenter":
+        documents = karpenter(found, price=price, weight=weight)
+    else:
+        documents = cluster_autoscaler(found, Provider(provider), startup_taint=startup_taint)
+    if form == "yaml":
+        print_yaml(documents)
+    else:
+        print_json(documents)
+    note(f"{len(documents)} documents for {len(found)} sizes", style="dim")
+    if not loaded.node_types:
+        note(
+            "pods are placed by podsla.io/ labels, which an autoscaler does not know of nodes that do not exist yet;",
+            style="warn",
+        )
+        note("list nodeTypes in the target, and they are placed by instance type instead", style="warn")

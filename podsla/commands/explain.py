@@ -1,0 +1,180 @@
+"""`podsla explain`: why a pod gets its size, and why the near ones lost."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+from rich.text import Text
+
+from catalog.dimension import BY_MIN_KEY, DIMENSIONS, render
+from catalog.fit import Index
+from catalog.pod import read_pod
+from podsla.commands.admit import admit_found, today
+from podsla.options import (
+    Found,
+    catalog_options,
+    find_pods,
+    load_manifests,
+    load_serving,
+    output_option,
+    parse_labels,
+    pod_options,
+)
+from podsla.output import REFUSED, note, print_table, print_value, say
+from podsla.summary import driver_sentence, lacks_text, reserve_sentence, uncovered_sentence
+from webhook.admit import Answer, Sized
+from webhook.decision import Deny, Ignore, Place
+
+NEAR_BELOW, NEAR_ABOVE = 5, 2
+
+
+@click.command("explain")
+@pod_options
+@catalog_options
+@output_option("table", "json", "yaml", default="table")
+@click.option(
+    "--near", default=NEAR_BELOW, show_default=True, help="How many cheaper sizes to show, with what each lacks."
+)
+def explain_command(
+    files: Sequence[str],
+    class_name: str | None,
+    namespace_labels: str,
+    catalogs: Sequence[str],
+    target: str,
+    form: str,
+    near: int,
+) -> None:
+    """Say why each pod gets its size.
+
+    Per dimension: what the class promises, what the pod demands, what the size offers, and who keeps it. Then the sizes
+    that were near, each with what it lacks.
+
+    \b
+      podsla explain -f deploy.yaml
+      podsla explain -f deploy.yaml --class disk-intensive --target ack-eci
+    """
+    serving, labels = load_serving(catalogs, target), parse_labels(namespace_labels)
+    pods = list(find_pods(load_manifests(files)))
+    answers = [(found, admit_found(found, class_name, labels, serving, today())) for found in pods]
+    if form == "table":
+        for position, (found, answer) in enumerate(answers):
+            if position:
+                say()
+            _print(found, answer, serving.index, near)
+    else:
+        explained = [explain(found, answer, serving.index, near) for found, answer in answers]
+        print_value(explained[0] if len(explained) == 1 else explained, form)
+    if not pods:
+        note("no document holds a pod or a pod template", style="warn")
+    if any(isinstance(answer, Deny) for _, answer in answers):
+        sys.exit(REFUSED)
+
+
+def explain(found: Found, answer: Answer, index: Index, near: int) -> dict[str, Any]:
+    """Explain one answer as plain values."""
+    if isinstance(answer, Ignore):
+        return {"pod": found.title, "outcome": "left alone", "reason": answer.why.value}
+    if isinstance(answer, Deny):
+        return {"pod": found.title, "outcome": "refused", "reason": answer.reason.value, "message": answer.message}
+    place = answer.place
+    return {
+        "pod": found.title,
+        "outcome": "sized",
+        "class": place.sla_class.name,
+        "catalog": place.sla_class.catalog,
+        "revision": index.catalog.revision,
+        "target": index.target.name,
+        "size": place.choice.size.name,
+        "why": driver_sentence(place),
+        "reserve": place.reserve.value,
+        "dimensions": dimensions(place, answer),
+        "near": near_sizes(index, place, near),
+        "dropped": [d.path for d in place.dropped],
+        "uncovered": list(place.uncovered),
+        "warnings": list(answer.warnings),
+    }
+
+
+def dimensions(place: Place, answer: Sized) -> list[dict[str, str]]:
+    """List the asked dimensions: floor, minimum, demand, ask, offer, how it is kept."""
+    minima = _minima(answer.pod)
+    rows = []
+    for holding in place.holdings:
+        d = holding.dimension
+        rows.append(
+            {
+                "dimension": d.path,
+                "floor": d.render(place.sla_class.floor[d.index]) if place.sla_class.floor[d.index] else "",
+                "minimum": minima.get(d.path, ""),
+                "demand": d.render(place.demand[d.index]) if place.demand[d.index] else "",
+                "ask": d.render(holding.ask),
+                "offer": d.render(holding.offer),
+                "kept": str(holding.state),
+                "by": ", ".join(holding.by),
+            }
+        )
+    return rows
+
+
+def _minima(pod: Mapping[str, Any]) -> dict[str, str]:
+    return {BY_MIN_KEY[key].path: text for key, text in read_pod(pod).keys if key in BY_MIN_KEY}
+
+
+def near_sizes(index: Index, place: Place, near: int) -> list[dict[str, str]]:
+    """List the sizes around the chosen one in the order in which they are tried, each with its verdict."""
+    sizes = list(index.sizes_of(place.sla_class))
+    chosen = next(i for i, (size, _) in enumerate(sizes) if size is place.choice.size)
+    rows = []
+    for position, (size, offer) in enumerate(sizes[: chosen + NEAR_ABOVE + 1]):
+        if position < chosen - near:
+            continue
+        short = lacks_text(offer, place.ask)
+        verdict = "chosen" if position == chosen else f"lacks {short}" if short else "holds it too, and costs more"
+        rows.append(
+            {
+                "size": size.name,
+                **{d.path: render(d, offer[d.index]) for d in DIMENSIONS if place.ask[d.index]},
+                "cost": render(DIMENSIONS[0], size.cost_m),
+                "verdict": verdict,
+            }
+        )
+    return rows
+
+
+def _print(found: Found, answer: Answer, index: Index, near: int) -> None:
+    if isinstance(answer, Ignore):
+        say(f"{found.title}: left alone ({answer.why})")
+        return
+    if isinstance(answer, Deny):
+        say(f"{found.title}: refused, {answer.reason}", style="bad")
+        for part in answer.message.split("; "):
+            say(f"  {part}")
+        return
+    place = answer.place
+    head = f"{found.title}: {place.choice.size.name}"
+    say(head, style="bold")
+    say(f"  class {place.sla_class.name} of catalogue {place.sla_class.catalog}, on target {index.target.name}")
+    say(f"  {driver_sentence(place)}")
+    say(f"  {reserve_sentence(place)}")
+    say()
+    columns = ["dimension", "class floor", "pod minimum", "pod demand", "ask", "size offers", "kept", "by"]
+    print_table(columns, [list(row.values()) for row in dimensions(place, answer)], indent="  ")
+    say()
+    rows = near_sizes(index, place, near)
+    print_table(list(rows[0]), [[_verdict(text) for text in row.values()] for row in rows], indent="  ")
+    _print_rest(place, answer)
+
+
+def _verdict(text: str) -> Text | str:
+    return Text(text, style="green") if text == "chosen" else text
+
+
+def _print_rest(place: Place, answer: Sized) -> None:
+    lines = [uncovered_sentence(resource) for resource in place.uncovered]
+    if lines:
+        say()
+    for line in lines:
+        say(f"  {line}", style="dim")
+    for warning in answer.warnings:
+        say(f"  warning: {warning}", style="warn")

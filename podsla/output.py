@@ -1,0 +1,101 @@
+"""EDGE: what the command line prints: tables for people, YAML and JSON for scripts."""
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+import click
+import orjson
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from rich.text import Text
+
+from catalog.problems import InvalidError
+from catalog.yamltext import Numeral, render_documents
+
+REFUSED: Final = 1
+USAGE: Final = 2
+INVALID: Final = 3
+
+_PIPE_COLUMNS: Final = 100_000  # a table in a pipe is never folded: scripts and grep read whole lines
+_PROGRESS_FROM: Final = 200  # items; fewer are done before a bar could be read
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Open the console: as wide as the terminal, or without limit in a pipe."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(file=stream, width=None if stream.isatty() else _PIPE_COLUMNS, highlight=False, soft_wrap=True)
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, indent: str = "") -> None:
+    """Print rows under upper-case headings, as kubectl does: no lines, no colour but on a terminal."""
+    table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
+    for column in columns:
+        table.add_column(column.upper(), no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    out = console()
+    with out.capture() as capture:
+        out.print(table, crop=False)
+    for line in capture.get().splitlines():
+        click.echo(f"{indent}{line.rstrip()}", color=sys.stdout.isatty())
+
+
+def say(text: str = "", *, style: str = "") -> None:
+    """Print a line for a person."""
+    click.echo(click.style(text, **_STYLES[style]) if style else text)
+
+
+def note(text: str, *, style: str = "") -> None:
+    """Print a line beside the output, on standard error."""
+    click.echo(click.style(text, **_STYLES[style]) if style else text, err=True)
+
+
+_STYLES: Final[dict[str, Any]] = {
+    "good": {"fg": "green"},
+    "warn": {"fg": "yellow"},
+    "bad": {"fg": "red"},
+    "dim": {"dim": True},
+    "bold": {"bold": True},
+}
+
+
+def print_json(value: Any) -> None:
+    """Print a value as indented JSON, keys in their order; numbers keep the text they were written with."""
+    options = orjson.OPT_INDENT_2 | orjson.OPT_PASSTHROUGH_SUBCLASS
+    click.echo(orjson.dumps(value, default=_json, option=options).decode())
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, Numeral):
+        return orjson.Fragment(value)
+    return str(value)
+
+
+def print_yaml(documents: Sequence[Any]) -> None:
+    """Print documents as YAML."""
+    click.echo(render_documents(list(documents)), nl=False)
+
+
+def print_value(value: Any, form: str) -> None:
+    """Print one value as `json` or `yaml`."""
+    if form == "json":
+        print_json(value)
+    else:
+        print_yaml([value])
+
+
+def with_progress(items: Sequence[Any], what: str, work: Callable[[Any], Any]) -> list[Any]:
+    """Do *work* on each item, with a bar on a terminal where there are many."""
+    if len(items) < _PROGRESS_FROM or not sys.stderr.isatty():
+        return [work(item) for item in items]
+    return [work(item) for item in track(items, description=what, console=console(stderr=True), transient=True)]
+
+
+def print_problems(error: InvalidError) -> None:
+    """Print every problem, one a line, as compilers do."""
+    for problem in error.problems:
+        note(str(problem), style="bad")
+    count = len(error.problems)
+    note(f"{count} problem{'s' if count > 1 else ''}; nothing was taken over", style="bold")
