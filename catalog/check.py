@@ -24,6 +24,11 @@ def check_classes(classes: Mapping[str, PlacedClass], sizes: Sequence[SandboxSiz
     models = {size.gpu.model for size in sizes if size.gpu and size.gpu.model}
     for placed in classes.values():
         c = placed.value
+        if not sizes:
+            yield placed.problem(
+                "no size is loaded to serve it; name the catalogue that has them too, as the shipped `ecs`"
+            )
+            continue
         yield from _unknown(placed, sorted(c.sizes.families), families, "family", "sizes", "families")
         yield from _unknown(placed, sorted(c.sizes.names), names, "size", "sizes", "names")
         yield from _unknown(placed, c.gpu.models if c.gpu else (), models, "GPU model of any size", "gpu", "models")

@@ -55,6 +55,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     by_lower = {known_name.lower(): known_name for known_name in names}
     close = [by_lower[match] for match in get_close_matches(name.lower(), by_lower, n=2, cutoff=0.6)]
+    close = close or [known_name for known_name in names if len(name) > 2 and name.lower() in known_name.lower()][:2]
     if close:
         return f"did you mean {' or '.join(close)}?"
     return f"known are {', '.join(names[:12])}{', …' if len(names) > 12 else ''}" if names else "there is none"

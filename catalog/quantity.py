@@ -52,7 +52,7 @@ def _text(value: object) -> str:
         return value
     if isinstance(value, int | float) and not isinstance(value, bool):
         return repr(value)  # the shortest text that reads back as the same number
-    raise QuantityError(f"{value!r} is not a quantity; write a number or text such as 4, 1500M or 8Gi")
+    raise QuantityError(f"a {type(value).__name__} is not a quantity; write a number or text such as 4, 1500M or 8Gi")
 
 
 def parse_integer(value: object) -> int:

@@ -130,7 +130,7 @@ class _Builder:
         merged: list[Any] = []
         while not isinstance(event := self.loader.get_event(), yaml.MappingEndEvent):
             line = event.start_mark.line + 1
-            plain = isinstance(event, yaml.ScalarEvent) and event.style is None
+            plain = isinstance(event, yaml.ScalarEvent) and not event.style
             key = event.value if isinstance(event, yaml.ScalarEvent) else None
             if key is None:
                 self.stop(line, "a key must be text; write `name: value`")

@@ -69,7 +69,7 @@ def print_json(value: Any) -> None:
 
 def _json(value: Any) -> Any:
     if isinstance(value, Numeral):
-        return orjson.Fragment(value)
+        return orjson.Fragment(str(value).encode())
     return str(value)
 
 

@@ -121,5 +121,5 @@ Decision: TypeAlias = Place | Ignore | Deny
 
 def clip(warning: str) -> str:
     """Keep a warning within what the API server shows whole."""
-    line = " ".join(warning.split())
+    line = " ".join("".join(c if c.isprintable() else " " for c in warning).split())
     return line if len(line) <= MAX_WARNING_CHARACTERS else line[: MAX_WARNING_CHARACTERS - 1] + "…"

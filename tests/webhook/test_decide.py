@@ -267,6 +267,7 @@ class TestConsumers:
         assert result.warnings == (
             "network.pps is best effort and dropped: nobody keeps it on 'test'",
             "disk.iops is best effort and dropped: nobody keeps it on 'test'",
+            "the class's families are not placed: no consumer publishes podsla.io/family on nodes",
         )
 
     def test_a_runtime_that_the_target_lacks_refuses(self) -> None:

@@ -178,7 +178,8 @@ class TestOtherConsumers:
         [pytest.param("each", "600000", id="each may use all"), pytest.param("split", "300000", id="halved")],
     )
     def test_calico_limits_packets_per_direction(self, direction: str, rate: str) -> None:
-        on = f"{{consumers: [{{by: node-labels}}, {{by: reservation}}, {{by: calico-packet-rate, direction: {direction}}}]}}"
+        calico = f"{{by: calico-packet-rate, direction: {direction}}}"
+        on = f"{{consumers: [{{by: node-labels}}, {{by: reservation}}, {calico}]}}"
         given = sized(pod("net"), on).pod
 
         assert annotation(given, "qos.projectcalico.org/ingressPacketRate") == rate

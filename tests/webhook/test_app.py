@@ -1,0 +1,495 @@
+"""The application over bytes, through Flask's test client: what a caller reads, whatever it sends."""
+
+import json
+import logging
+from base64 import b64decode
+from collections.abc import Mapping
+from dataclasses import replace
+from io import BytesIO
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import jsonpatch
+import pytest
+from flask.testing import FlaskClient
+
+from tests.builders import TODAY, UID, container, pod, review, serving, template, workload
+from tests.webhook.test_review import wrapped
+from webhook.app import MAX_REVIEW_BYTES, Environment, create_app
+from webhook.metrics import PrometheusRecorder
+
+SERVING = serving()
+REVISION = SERVING.index.catalog.revision
+JSON = {"Content-Type": "application/json"}
+AR = "send an AdmissionReview"
+VERSIONS = "admission.k8s.io/v1 or admission.k8s.io/v1beta1"
+NO_JSON = f"the body is not JSON (character 0); {AR}"
+
+
+def environment(**overrides: Any) -> Environment:
+    ticks = count()
+    defaults = Environment(
+        serving=lambda: SERVING,
+        namespace_labels=lambda name: {},
+        recorder=PrometheusRecorder(),
+        today=lambda: TODAY,
+        clock=lambda: next(ticks) / 1000,
+    )
+    return replace(defaults, **overrides)
+
+
+def client(**overrides: Any) -> FlaskClient:
+    return create_app(environment(**overrides)).test_client()
+
+
+def ask(document: Mapping[str, Any], path: str = "/mutate", **overrides: Any) -> dict[str, Any]:
+    """Send a review and give back the response half of the answer."""
+    answer = client(**overrides).post(path, data=json.dumps(document), headers=JSON)
+    assert (answer.status_code, answer.content_type) == (200, "application/json"), answer.text
+    found: dict[str, Any] = answer.get_json()
+    assert (found["apiVersion"], found["kind"]) == (document["apiVersion"], "AdmissionReview")
+    assert found["response"]["uid"] == document["request"]["uid"]
+    response: dict[str, Any] = found["response"]
+    return response
+
+
+def patched(found: Mapping[str, Any], response: Mapping[str, Any]) -> Any:
+    operations = json.loads(b64decode(response["patch"])) if "patch" in response else []
+    return jsonpatch.apply_patch(found, operations)
+
+
+ENVELOPE = b'{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"'
+NOWHERE = "there is nothing at this path; there are /mutate, /validate, /templates, /livez, /readyz, /metrics"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "headers", "code", "message", "kind"),
+    [
+        pytest.param("POST", "/mutate", b"", JSON, 400, NO_JSON, "bad_review", id="row 1: an empty body"),
+        pytest.param(
+            "POST",
+            "/validate",
+            b"[]",
+            JSON,
+            400,
+            f"the body must be a JSON object, and is a list; {AR}",
+            "bad_review",
+            id="row 1: not an object",
+        ),
+        pytest.param(
+            "POST",
+            "/mutate",
+            ENVELOPE + b"}",
+            JSON,
+            400,
+            "request must be a JSON object, and is absent",
+            "bad_review",
+            id="row 2: no request",
+        ),
+        pytest.param(
+            "POST",
+            "/templates",
+            ENVELOPE + b',"request":{"uid":1}}',
+            JSON,
+            400,
+            "request.uid must be text, and is a number",
+            "bad_review",
+            id="row 2: a uid that is no text",
+        ),
+        pytest.param(
+            "POST",
+            "/mutate",
+            b'{"apiVersion":"admission.k8s.io/v2","kind":"AdmissionReview","request":{"uid":"u"}}',
+            JSON,
+            400,
+            f"cannot answer AdmissionReview of admission.k8s.io/v2; {AR} of {VERSIONS}",
+            "bad_review",
+            id="row 3: an unknown version",
+        ),
+        pytest.param(
+            "POST",
+            "/mutate",
+            b"{}",
+            {"Content-Type": "text/yaml"},
+            415,
+            "the Content-Type must be application/json",
+            "content_type",
+            id="row 4: another content type",
+        ),
+        pytest.param(
+            "POST", "/mutate", b"{}", {}, 415, "the Content-Type must be application/json", "content_type",
+            id="row 4: no content type",
+        ),
+        pytest.param(
+            "GET", "/mutate", b"", {}, 405, "this path does not take that method", "method", id="row 4: a GET"
+        ),
+        pytest.param(
+            "OPTIONS", "/mutate", b"", {}, 405, "this path does not take that method", "method", id="row 4: OPTIONS"
+        ),
+        pytest.param("POST", "/", b"{}", JSON, 404, NOWHERE, "path", id="row 4: no path"),
+        pytest.param("POST", "/mutate/", b"{}", JSON, 404, NOWHERE, "path", id="row 4: a slash too many"),
+        pytest.param("POST", "//mutate", b"{}", JSON, 404, NOWHERE, "path", id="row 4: no redirect"),
+        pytest.param(
+            "POST",
+            "/mutate",
+            b" " * (MAX_REVIEW_BYTES + 1),
+            JSON,
+            413,
+            "the body is larger than 7 MiB",
+            "too_large",
+            id="row 5: one byte too many",
+        ),
+        pytest.param(
+            "POST",
+            "/mutate",
+            b"[" * 100_000,
+            JSON,
+            400,
+            f"the body is not JSON (character 1025); {AR}",
+            "bad_review",
+            id="row 6: 100,000 levels",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_no_review_gets_a_short_text(
+    method: str, path: str, body: bytes, headers: dict[str, str], code: int, message: str, kind: str
+) -> None:
+    recorder = PrometheusRecorder()
+    answer = client(recorder=recorder).open(path, method=method, data=body, headers=headers)
+
+    assert (answer.status_code, answer.text) == (code, f"{message}\n")
+    assert answer.content_type == "text/plain; charset=utf-8"
+    assert recorder.registry.get_sample_value("podsla_admission_errors_total", {"kind": kind}) == 1
+
+
+def test_row_4_a_wrong_method_is_told_the_right_one() -> None:
+    assert client().get("/mutate").headers["Allow"] == "POST"
+
+
+def test_row_5_a_length_that_lies_is_refused_before_the_body_is_read() -> None:
+    class Untouchable(BytesIO):
+        def read(self, *_: Any) -> bytes:
+            raise AssertionError("the body was read")
+
+    lie = {"CONTENT_LENGTH": str(1 << 40)}
+    answer = client().post("/mutate", input_stream=Untouchable(), environ_overrides=lie, headers=JSON)
+
+    assert answer.status_code == 413
+
+
+def test_row_5_a_body_of_exactly_the_limit_is_read() -> None:
+    body = json.dumps(review()).encode()
+
+    assert client().post("/mutate", data=body.ljust(MAX_REVIEW_BYTES), headers=JSON).status_code == 200
+
+
+def nested(levels: int) -> Any:
+    value: Any = "1"
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def test_row_6_an_object_that_nests_deep_is_answered() -> None:
+    found = pod(containers=[container(requests={"cpu": nested(900)})])
+    body = json.dumps(review(found))
+    answer = client().post("/mutate", data=body, headers=JSON)
+
+    assert answer.get_json()["response"]["status"]["code"] == 422
+
+
+def test_row_6_a_number_beyond_64_bits_somewhere_in_the_pod_changes_nothing() -> None:
+    found = pod(futureField=2**70)
+
+    assert patched(found, ask(review(found)))["spec"]["futureField"] == 2**70
+
+
+def without_ours(found: Any) -> Any:
+    """A pod less what `/mutate` writes for class net."""
+    found = json.loads(json.dumps(found))
+    found["metadata"]["annotations"].pop("podsla.io/record", None)
+    found["metadata"].pop("labels", None)
+    for each in found["spec"]["containers"]:
+        each["resources"].get("requests", {}).pop("podsla.io/pps", None)
+        each["resources"].get("limits", {}).pop("podsla.io/pps", None)
+        if not each["resources"].get("limits"):
+            each["resources"].pop("limits", None)
+    return found
+
+
+def test_row_7_fields_that_we_do_not_know_are_untouched() -> None:
+    fields: dict[str, Any] = {"restartPolicyRules": [{"action": "Restart"}], "resizePolicy": [{"resourceName": "cpu"}]}
+    found = pod(
+        containers=[container(requests={"cpu": "1"}, **fields)],
+        metadata={"futureField": {"a/b~c": None}},
+        schedulingGroup={"future": [1, 2.5, None, True]},
+    )
+
+    assert without_ours(patched(found, ask(review(found)))) == found
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        pytest.param({"spec": {"containers": [{"name": "app"}]}}, id="no metadata"),
+        pytest.param({"metadata": {}, "spec": {"containers": [{"name": "app"}]}}, id="empty metadata"),
+        pytest.param(
+            {
+                "metadata": {"annotations": None, "labels": None},
+                "spec": {"containers": [{"name": "app", "resources": None}]},
+            },
+            id="nulls for absent parts",
+        ),
+    ],
+)
+def test_row_8_missing_parents_are_made(found: dict[str, Any]) -> None:
+    document = review({"kind": "Pod", **found})
+    response = ask(document, namespace_labels=lambda name: {"podsla.io/default-class": "net"})
+    after = patched(document["request"]["object"], response)
+
+    assert after["metadata"]["labels"] == {"podsla.io/size": "medium"}
+    assert json.loads(after["metadata"]["annotations"]["podsla.io/record"])["class"] == "net"
+    assert after["spec"]["containers"][0]["resources"]["requests"] == {"podsla.io/pps": "600k"}
+
+
+def test_row_8_keys_are_escaped_as_json_pointers() -> None:
+    response = ask(review(pod(annotations={"team/a~b": "x"})))
+    paths = [operation["path"] for operation in json.loads(b64decode(response["patch"]))]
+
+    assert "/metadata/annotations/podsla.io~1record" in paths
+
+
+@pytest.mark.parametrize(
+    ("sla_class", "message"),
+    [
+        pytest.param("nett", "class 'nett' is in no catalogue; did you mean net?", id="a typo"),
+        pytest.param("NET", "class 'NET' is in no catalogue; did you mean net?", id="the wrong case"),
+    ],
+)
+def test_row_9_an_unknown_class_is_refused_with_those_that_exist(sla_class: str, message: str) -> None:
+    assert ask(review(pod(sla_class))) == {
+        "uid": UID,
+        "allowed": False,
+        "status": {"code": 403, "reason": "UnknownClass", "message": message},
+        "auditAnnotations": {"podsla-revision": REVISION, "podsla-reason": "UnknownClass"},
+    }
+
+
+def test_row_9_an_empty_class_is_refused() -> None:
+    response = ask(review(pod(None, annotations={"podsla.io/class": ""})))
+
+    assert response["status"]["reason"] == "UnknownClass"
+
+
+def test_row_9_a_pod_of_the_wrong_form_is_unprocessable() -> None:
+    response = ask(review(pod(containers=[container(requests={"cpu": "lots"})])))
+
+    assert response["status"] == {
+        "code": 422,
+        "reason": "InvalidPod",
+        "message": "spec.containers[0]: resources.requests.cpu: 'lots' is not a quantity; write a number with an "
+        "optional suffix, as 4, 1500M or 8Gi; the API server would refuse it too",
+    }
+
+
+def test_row_10_a_pod_with_generate_name_uses_the_namespace_of_the_request(caplog: pytest.LogCaptureFixture) -> None:
+    found = {"kind": "Pod", "metadata": {"generateName": "checkout-"}, "spec": {"containers": [{"name": "app"}]}}
+    labels: dict[str, Mapping[str, str]] = {"team-a": {"podsla.io/default-class": "net"}}
+    with caplog.at_level(logging.INFO, "webhook"):
+        response = ask(review(found, name=""), namespace_labels=labels.get)
+
+    assert response["auditAnnotations"]["podsla-size"] == "medium"
+    assert fields_of(caplog) == {
+        "uid": UID,
+        "endpoint": "mutate",
+        "outcome": "sized",
+        "namespace": "team-a",
+        "class": "net",
+        "size": "medium",
+        "duration_us": 1000,
+    }
+
+
+def fields_of(caplog: pytest.LogCaptureFixture) -> dict[str, Any]:
+    """The fields of the one line that was logged."""
+    [record] = caplog.records
+    fields: dict[str, Any] = vars(record)["fields"]
+    return fields
+
+
+@pytest.mark.parametrize(
+    "request_fields",
+    [
+        pytest.param({"operation": "DELETE", "object": None, "oldObject": pod()}, id="a deletion"),
+        pytest.param({"operation": "UPDATE", "oldObject": pod()}, id="an update"),
+        pytest.param({"operation": "CONNECT", "subResource": "exec", "object": {"kind": "PodExecOptions"}}, id="exec"),
+        pytest.param({"resource": {"group": "apps", "resource": "deployments"}}, id="another resource"),
+        pytest.param({"resource": {"group": "metrics.k8s.io", "resource": "pods"}}, id="pods of another group"),
+        *(
+            pytest.param({"subResource": name}, id=name)
+            for name in ("status", "ephemeralcontainers", "resize", "binding", "eviction")
+        ),
+    ],
+)
+def test_row_11_what_is_no_new_pod_is_allowed_without_patch(request_fields: dict[str, Any]) -> None:
+    assert ask(review(**request_fields)) == {"uid": UID, "allowed": True}
+
+
+def test_row_12_a_pod_that_was_mutated_is_answered_with_an_empty_patch() -> None:
+    once = patched(pod(), ask(review()))
+
+    assert "patch" not in ask(review(once, uid="another"))
+
+
+def test_row_16_a_dry_run_is_answered_as_the_real_one() -> None:
+    assert ask(review(dryRun=True)) == ask(review())
+
+
+def test_v1beta1_is_answered_as_v1beta1() -> None:
+    assert ask(review(version="v1beta1"))["allowed"]
+
+
+def test_row_17_without_a_catalogue_nothing_is_decided_and_the_caller_is_told_to_come_again() -> None:
+    recorder = PrometheusRecorder()
+    waiting = client(serving=lambda: None, recorder=recorder)
+    answers = [waiting.post("/mutate", data=json.dumps(review()), headers=JSON), waiting.get("/readyz")]
+
+    assert [(a.status_code, a.headers["Retry-After"], a.text) for a in answers] == [
+        (503, "1", "no catalogue is served yet; try again\n"),
+        (503, "1", "no catalogue is served yet\n"),
+    ]
+    assert recorder.registry.get_sample_value("podsla_admission_errors_total", {"kind": "not_ready"}) == 1
+    assert waiting.get("/livez").text == "ok\n"
+    assert client().get("/readyz").text == "ok\n"
+
+
+def test_a_namespace_that_is_not_known_yet_is_asked_for_again_rather_than_guessed() -> None:
+    answer = client(namespace_labels=lambda name: None).post("/mutate", data=json.dumps(review()), headers=JSON)
+
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert answer.text == "namespace 'team-a' is not known here yet; try again\n"
+
+
+def fail(*_: Any) -> Any:
+    raise KeyError("a secret of the pod")
+
+
+FAILED = (
+    "podsla failed on this review (KeyError), which is a fault of podsla, not of the object; "
+    f"look for uid {UID} in the log of podsla webhook"
+)
+
+
+@pytest.mark.parametrize("port", ["serving", "namespace_labels", "today"])
+@pytest.mark.parametrize("path", ["/mutate", "/validate"])
+def test_row_19_an_exception_is_a_well_formed_denial_and_the_process_lives(
+    path: str, port: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    recorder = PrometheusRecorder()
+    with caplog.at_level(logging.ERROR, "webhook"):
+        response = ask(review(), path, recorder=recorder, **{port: fail})
+
+    assert response["allowed"] is False
+    assert response["status"] == {"code": 500, "reason": "InternalError", "message": FAILED}
+    assert recorder.registry.get_sample_value("podsla_admission_errors_total", {"kind": "exception"}) == 1
+    fields = fields_of(caplog)
+    assert fields.pop("at").startswith("test_app.py:")
+    assert fields == {"uid": UID, "endpoint": path[1:], "exception": "KeyError"}
+    assert "secret" not in caplog.text
+
+
+def test_row_19_an_exception_over_a_template_says_so_and_lets_it_pass() -> None:
+    response = ask(review(workload()), "/templates", today=fail)
+
+    assert response["allowed"]
+    assert response["warnings"][0].startswith("podsla failed (KeyError) and said nothing of these pods; look for uid")
+
+
+def test_an_exception_outside_a_review_is_a_short_text() -> None:
+    answer = client(serving=fail).get("/readyz")
+
+    assert (answer.status_code, answer.text) == (500, "podsla failed; its log says where\n")
+
+
+def test_templates_and_validate_have_their_routes() -> None:
+    assert ask(review(workload(template=template("nett"))), "/templates")["warnings"]
+    assert ask(review(), "/validate")["status"]["reason"] == "NotSized"
+
+
+def test_metrics_say_what_was_answered_and_what_is_served() -> None:
+    asked = client()
+    for found in (pod(), pod("nett"), pod(None)):
+        asked.post("/mutate", data=json.dumps(review(found)), headers=JSON)
+    asked.post("/templates", data=json.dumps(review(workload(template=template("nett")))), headers=JSON)
+    answer = asked.get("/metrics")
+
+    assert answer.content_type.startswith("text/plain; version=0.0.4")
+    lines = set(answer.text.splitlines())
+    assert lines >= {
+        'podsla_admission_requests_total{endpoint="mutate",outcome="sized"} 1.0',
+        'podsla_admission_requests_total{endpoint="mutate",outcome="refused"} 1.0',
+        'podsla_admission_requests_total{endpoint="mutate",outcome="ignored"} 1.0',
+        'podsla_admission_requests_total{endpoint="templates",outcome="warned"} 1.0',
+        'podsla_admission_refusals_total{reason="UnknownClass"} 1.0',
+        'podsla_admission_duration_seconds_count{endpoint="mutate"} 3.0',
+        f'podsla_catalog_info{{revision="{REVISION}"}} 1.0',
+        "podsla_catalog_sizes 3.0",
+        "podsla_catalog_classes 3.0",
+    }
+
+
+def test_metrics_have_one_revision_and_no_label_from_outside() -> None:
+    recorder = PrometheusRecorder()
+    recorder.expose(SERVING.index)
+    recorder.answered("/etc/passwd", "x", "y", 0.1)
+    recorder.answered("mutate", "refused", "a class that a user made up", 0.1)
+    recorder.failed("z")
+    text = recorder.expose(None).decode()
+
+    assert "passwd" not in text
+    assert "made up" not in text
+    assert 'podsla_admission_refusals_total{reason="other"} 1.0' in text
+    assert "podsla_catalog_info{" not in text
+
+
+def of_class(document: dict[str, Any], sla_class: str) -> dict[str, Any]:
+    """The same recorded review, its object naming a class where the object is a pod."""
+    found = json.loads(json.dumps(document))
+    metadata = found["request"]["object"].setdefault("metadata", {})
+    metadata["annotations"] = {**(metadata.get("annotations") or {}), "podsla.io/class": sla_class}
+    return dict(found)
+
+
+@pytest.mark.parametrize("path", ["/mutate", "/validate", "/templates"])
+def test_every_recorded_review_is_answered_well_formed(path: str, shared_data: Path) -> None:
+    for file in sorted((shared_data / "admission").rglob("*.json")):
+        document = wrapped(file)
+        if document:
+            assert ask(document, path)["allowed"], file.name
+
+
+def test_every_recorded_pod_is_sized_and_nothing_of_it_is_lost(shared_data: Path) -> None:
+    """The patch applies, and takes nothing away that the pod came with."""
+    sized = 0
+    for file in sorted((shared_data / "admission" / "requests").glob("*.json")):
+        document = wrapped(file)
+        if document is None or document["request"].get("resource", {}).get("resource") != "pods":
+            continue
+        before = of_class(document, "general")["request"]["object"]
+        response = ask(of_class(document, "general"))
+        after = patched(before, response)
+
+        assert "podsla-size" in response["auditAnnotations"], file.name
+        assert lost(before, after) == [], file.name
+        sized += 1
+    assert sized > 30
+
+
+def lost(before: Any, after: Any, path: str = "") -> list[str]:
+    """Name what *before* has and *after* has not, or has otherwise."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        return [p for key, value in before.items() for p in lost(value, after.get(key), f"{path}/{key}")]
+    if isinstance(before, list) and isinstance(after, list) and len(before) <= len(after):
+        return [p for i, value in enumerate(before) for p in lost(value, after[i], f"{path}/{i}")]
+    return [] if before == after else [path]

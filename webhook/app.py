@@ -1,0 +1,218 @@
+"""EDGE: Flask. Routes, limits, and what a caller reads when something is wrong; every decision is made elsewhere."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from functools import partial
+from typing import Any, Final, TypeAlias
+
+from flask import Flask, Request, request
+from flask import Response as HttpResponse
+from werkzeug.exceptions import HTTPException, UnsupportedMediaType
+
+from webhook.admit import Serving
+from webhook.decide import Labels
+from webhook.decision import Reason
+from webhook.metrics import CONTENT_TYPE, REASONS, Recorder
+from webhook.mutate import mutate, refuse
+from webhook.review import Response, Review, ReviewError, dump_answer, parse_review
+from webhook.templates import judge_template
+from webhook.validate import validate
+
+MAX_REVIEW_BYTES: Final = 7 << 20  # two objects of 3 MiB and the envelope
+RETRY_AFTER_S: Final = 1  # the API server repeats a call that is answered 503 with it, within its own timeout
+MAX_LOGGED_CHARACTERS: Final = 256
+JSON: Final = "application/json"
+TEXT: Final = "text/plain; charset=utf-8"
+
+Judge: TypeAlias = Callable[[Review, Labels, Serving, date], Response]
+JUDGES: Final[Mapping[str, Judge]] = {"mutate": mutate, "validate": validate, "templates": judge_template}
+
+_NOWHERE: Final[Labels] = {}
+_log: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """
+    Everything that the application asks of the outside.
+
+    Attributes:
+        serving: What is served now; None while there is no catalogue yet.
+        namespace_labels: Labels of a namespace; None while it is not known yet, which is answered "try again".
+        clock: Seconds, for durations only.
+    """
+
+    serving: Callable[[], Serving | None]
+    namespace_labels: Callable[[str], Labels | None]
+    recorder: Recorder
+    today: Callable[[], date]
+    clock: Callable[[], float]
+
+
+class NotReadyError(Exception):
+    """There is no answer yet; *kind* is the metric label."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind, self.message = kind, message
+
+
+def create_app(environment: Environment) -> Flask:
+    """Build the application over its ports."""
+    app = Flask("podsla", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_REVIEW_BYTES
+    app.url_map.merge_slashes = False  # a redirect is no answer to a review
+    for endpoint, judge in JUDGES.items():
+        _route(app, endpoint, partial(answer, environment, endpoint, judge), "POST")
+    _route(app, "livez", lambda: _text(200, "ok"), "GET")
+    _route(app, "readyz", partial(_readyz, environment), "GET")
+    _route(app, "metrics", partial(_metrics, environment), "GET")
+    app.register_error_handler(ReviewError, partial(_review_error, environment))
+    app.register_error_handler(NotReadyError, partial(_not_ready, environment))
+    app.register_error_handler(HTTPException, partial(_http_error, environment))
+    app.register_error_handler(Exception, partial(_exception, environment))
+    return app
+
+
+def _route(app: Flask, endpoint: str, view: Callable[[], HttpResponse], method: str) -> None:
+    app.add_url_rule(f"/{endpoint}", endpoint, view, methods=[method], provide_automatic_options=False)
+
+
+def answer(environment: Environment, endpoint: str, judge: Judge) -> HttpResponse:
+    """Answer one review: read it, judge it, count it, log it."""
+    body = _body(request)
+    started = environment.clock()
+    review = parse_review(body)
+    try:
+        response = _judged(environment, judge, review)
+        text = dump_answer(review, response)
+    except NotReadyError:
+        raise
+    except Exception as error:
+        _log_failure(error, endpoint, review.uid)
+        environment.recorder.failed("exception")
+        outcome, response = "failed", _failed(endpoint, review, error)
+        text = dump_answer(review, response)
+    else:
+        outcome = _outcome(response)
+    duration_s = environment.clock() - started
+    environment.recorder.answered(endpoint, outcome, response.reason, duration_s)
+    _log_decision(endpoint, outcome, review, response, duration_s)
+    return HttpResponse(text, content_type=JSON)
+
+
+def _body(sent: Request) -> bytes:
+    if sent.mimetype != JSON:
+        raise UnsupportedMediaType
+    return sent.get_data(cache=False)
+
+
+def _judged(environment: Environment, judge: Judge, review: Review) -> Response:
+    serving = environment.serving()
+    if serving is None:
+        raise NotReadyError("not_ready", "no catalogue is served yet; try again")
+    labels = environment.namespace_labels(review.namespace) if review.namespace else _NOWHERE
+    if labels is None:
+        message = f"namespace {review.namespace[:MAX_LOGGED_CHARACTERS]!r} is not known here yet; try again"
+        raise NotReadyError("unknown_namespace", message)
+    try:
+        return judge(review, labels, serving, environment.today())
+    except RecursionError:  # JSON nests deeper than Python calls; no real object comes near
+        return refuse(Reason.INVALID_POD, "the object nests too deep to be read", serving.index.catalog.revision)
+
+
+def _outcome(response: Response) -> str:
+    if not response.allowed:
+        return "refused"
+    if response.size:
+        return "sized"
+    if response.reason in REASONS:
+        return "warned"  # a pod template whose pods will be refused
+    return "ignored" if response.reason else "allowed"
+
+
+def _failed(endpoint: str, review: Review, error: Exception) -> Response:
+    """Deny where we do not know; a pod template passes, since its pods will be judged again."""
+    message = f"podsla failed on this review ({type(error).__name__}), which is a fault of podsla, not of the object"
+    where = f"look for uid {review.uid} in the log of podsla webhook"
+    if endpoint == "templates":
+        return Response(warnings=(f"podsla failed ({type(error).__name__}) and said nothing of these pods; {where}",))
+    return Response(allowed=False, code=500, reason="InternalError", message=f"{message}; {where}")
+
+
+def _log_decision(endpoint: str, outcome: str, review: Review, response: Response, duration_s: float) -> None:
+    if not _log.isEnabledFor(logging.INFO):
+        return
+    fields = {
+        "uid": review.uid[:MAX_LOGGED_CHARACTERS],
+        "endpoint": endpoint,
+        "outcome": outcome,
+        "namespace": review.namespace[:MAX_LOGGED_CHARACTERS],
+        "name": review.name[:MAX_LOGGED_CHARACTERS],
+        "class": response.sla_class,
+        "size": response.size,
+        "reason": response.reason,
+        "dry_run": review.dry_run,
+        "duration_us": round(duration_s * 1e6),
+    }
+    _log.info("decided", extra={"fields": {key: value for key, value in fields.items() if value}})
+
+
+def _log_failure(error: BaseException, endpoint: str, uid: str) -> None:
+    """Log where it failed, never with what: an exception's text and its variables may hold parts of the pod."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}" if trace else ""
+    fields = {"uid": uid[:MAX_LOGGED_CHARACTERS], "endpoint": endpoint, "exception": type(error).__name__, "at": where}
+    _log.error("failed", extra={"fields": fields})
+
+
+def _readyz(environment: Environment) -> HttpResponse:
+    if environment.serving() is None:
+        return _text(503, "no catalogue is served yet", {"Retry-After": str(RETRY_AFTER_S)})
+    return _text(200, "ok")
+
+
+def _metrics(environment: Environment) -> HttpResponse:
+    serving = environment.serving()
+    return HttpResponse(environment.recorder.expose(serving.index if serving else None), content_type=CONTENT_TYPE)
+
+
+def _text(code: int, message: str, headers: Mapping[str, str] | None = None) -> HttpResponse:
+    return HttpResponse(f"{message}\n", code, headers, content_type=TEXT)
+
+
+def _review_error(environment: Environment, error: ReviewError) -> HttpResponse:
+    environment.recorder.failed("bad_review")
+    return _text(error.status_code, error.message)
+
+
+def _not_ready(environment: Environment, error: NotReadyError) -> HttpResponse:
+    environment.recorder.failed(error.kind)
+    return _text(503, error.message, {"Retry-After": str(RETRY_AFTER_S)})
+
+
+_PATHS: Final = ", ".join(f"/{name}" for name in (*JUDGES, "livez", "readyz", "metrics"))
+_HTTP_ERRORS: Final[Mapping[int, tuple[str, str]]] = {
+    404: ("path", f"there is nothing at this path; there are {_PATHS}"),
+    405: ("method", "this path does not take that method"),
+    413: ("too_large", f"the body is larger than {MAX_REVIEW_BYTES >> 20} MiB"),
+    415: ("content_type", f"the Content-Type must be {JSON}"),
+}
+
+
+def _http_error(environment: Environment, error: HTTPException) -> HttpResponse:
+    code = error.code or 500
+    kind, message = _HTTP_ERRORS.get(code, ("bad_review", error.name))
+    environment.recorder.failed(kind)
+    methods: Any = getattr(error, "valid_methods", None)
+    return _text(code, message, {"Allow": ", ".join(sorted(methods))} if methods else None)
+
+
+def _exception(environment: Environment, error: Exception) -> HttpResponse:
+    environment.recorder.failed("exception")
+    _log_failure(error, request.path[:MAX_LOGGED_CHARACTERS], "")
+    return _text(500, "podsla failed; its log says where")

@@ -1,0 +1,85 @@
+"""EDGE: what is counted, behind the port `Recorder`; its real side keeps a Prometheus registry of its own."""
+
+from typing import Final, Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+
+from catalog.fit import Index
+from webhook.decision import Reason
+
+ENDPOINTS: Final = frozenset({"mutate", "validate", "templates"})
+OUTCOMES: Final = frozenset({"sized", "allowed", "ignored", "warned", "refused", "failed"})
+REASONS: Final = frozenset(reason.value for reason in Reason)
+ERRORS: Final = frozenset(
+    {"bad_review", "content_type", "exception", "method", "not_ready", "path", "too_large", "unknown_namespace"}
+)
+OTHER: Final = "other"
+BUCKETS_S: Final = (50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 0.1, 0.2, 0.5, 1.0)
+CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
+
+
+class Recorder(Protocol):
+    """Counts what the webhook does; declared here for `app`."""
+
+    def answered(self, endpoint: str, outcome: str, reason: str, duration_s: float) -> None:
+        """Count one answer; *reason* only where it is a refusal."""
+
+    def failed(self, kind: str) -> None:
+        """Count a request that got no decision."""
+
+    def expose(self, index: Index | None) -> bytes:
+        """Write all metrics as text, with what is served now."""
+
+
+class PrometheusRecorder:
+    """Metrics of one process, with labels from closed sets only."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "podsla_admission_requests", "Reviews answered.", ["endpoint", "outcome"], registry=registry
+        )
+        self._refusals = Counter("podsla_admission_refusals", "Pods refused, by reason.", ["reason"], registry=registry)
+        self._duration = Histogram(
+            "podsla_admission_duration_seconds",
+            "Time to answer a review, from the body read to the answer written.",
+            ["endpoint"],
+            buckets=BUCKETS_S,
+            registry=registry,
+        )
+        self._errors = Counter(
+            "podsla_admission_errors", "Requests that got no decision, by kind.", ["kind"], registry=registry
+        )
+        self._info = Gauge("podsla_catalog_info", "1 for the revision served.", ["revision"], registry=registry)
+        self._sizes = Gauge("podsla_catalog_sizes", "Sandbox sizes served.", registry=registry)
+        self._classes = Gauge("podsla_catalog_classes", "SLA classes served.", registry=registry)
+        for endpoint in sorted(ENDPOINTS):
+            self._duration.labels(endpoint)  # a series that exists from the start can be alerted on
+        for kind in sorted(ERRORS):
+            self._errors.labels(kind)
+
+    def answered(self, endpoint: str, outcome: str, reason: str, duration_s: float) -> None:
+        """Count one answer."""
+        endpoint = _one_of(ENDPOINTS, endpoint)
+        self._requests.labels(endpoint, _one_of(OUTCOMES, outcome)).inc()
+        self._duration.labels(endpoint).observe(duration_s)
+        if outcome == "refused":
+            self._refusals.labels(_one_of(REASONS, reason)).inc()
+
+    def failed(self, kind: str) -> None:
+        """Count a request that got no decision."""
+        self._errors.labels(_one_of(ERRORS, kind)).inc()
+
+    def expose(self, index: Index | None) -> bytes:
+        """Write all metrics as text; only the revision served now has a series."""
+        self._info.clear()
+        if index is not None:
+            self._info.labels(index.catalog.revision).set(1)
+        self._sizes.set(len(index.catalog.sizes) if index else 0)
+        self._classes.set(len(index.catalog.classes) if index else 0)
+        return generate_latest(self.registry)
+
+
+def _one_of(known: frozenset[str], label: str) -> str:
+    return label if label in known else OTHER

@@ -1,0 +1,342 @@
+"""EDGE: the process. Loads what is served, and serves it with granian over TLS.
+
+One worker process with one Python thread: replicas, not workers, are how the webhook grows. granian reads a WSGI body
+inside the call, so that one client who never ends its body would hold that thread and everybody behind it. The body is
+therefore read by the event loop, within a limit and a deadline, and the Flask application is called with all of it.
+"""
+
+import asyncio
+import logging
+import multiprocessing
+import os
+import signal
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Final, TypeAlias
+
+import orjson
+from flask import Flask
+from granian.constants import HTTPModes, Interfaces, Loops, SSLProtocols, TaskImpl
+from granian.http import HTTP1Settings
+from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defined] # public, re-exported under other names
+from granian.server import Server
+
+from catalog.fit import compile_index
+from catalog.load import SHIPPED_CATALOG, load_catalog, load_documents, load_target
+from catalog.problems import InvalidError, Problem
+from catalog.yamltext import Document
+from webhook.admit import Serving
+from webhook.app import MAX_REVIEW_BYTES, Environment, create_app
+from webhook.decide import Labels
+from webhook.metrics import PrometheusRecorder
+
+HEADER_TIMEOUT_MS: Final = 120_000  # also how long an idle connection lives: the API server drops its own after 90 s
+STOP_TIMEOUT_S: Final = 15  # for calls in flight; then the worker is killed
+BACKLOG: Final = 1024
+MAX_CONNECTIONS: Final = 512  # an API server keeps 25 idle ones per replica
+
+Namespaces: TypeAlias = Mapping[str, Labels]
+_NO_LABELS: Final[Labels] = {}
+_log: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """
+    Where and how to listen.
+
+    Attributes:
+        certificate: PEM, with its chain; without it and its key, plain HTTP.
+        body_timeout_s: How long a body may take; the API server's default timeout for the whole call.
+        certificate_poll_s: How often the two files are looked at.
+    """
+
+    address: str = "0.0.0.0"  # noqa: S104 - a Service reaches a pod by its own address
+    port: int = 8443
+    certificate: Path | None = None
+    key: Path | None = None
+    body_timeout_s: float = 10.0
+    certificate_poll_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What to serve: catalogue files or folders (none: the shipped one), the target, and a file of Namespaces."""
+
+    catalogs: tuple[Path, ...] = ()
+    target: str = "kubernetes"
+    namespaces: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What was loaded at one moment."""
+
+    serving: Serving
+    namespaces: Namespaces = field(default_factory=dict)
+
+
+def serve_files(settings: Settings, listen: Listen) -> None:
+    """
+    Serve catalogue, target and namespaces from files until SIGTERM or SIGINT. The command line calls this.
+
+    SIGHUP reads all of them and the certificate anew, without losing a call; where a file is wrong, the last good
+    values are served on. A renewed certificate needs no signal.
+
+    Raises:
+        InvalidError: A file cannot be used; nothing was started.
+    """
+    source = Source(settings)
+    serve(source.make_app, listen, reload=source.reload)
+
+
+class Source:
+    """Files, and the last good values that they had. It lives in the parent; workers inherit what it holds."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.loaded = load(settings)
+
+    def reload(self) -> None:
+        """Read the files anew; keep what was there where they are wrong."""
+        try:
+            self.loaded = load(self.settings)
+        except InvalidError as error:
+            fields = {"problems": len(error.problems), "first": str(error.problems[0])}
+            _log.error("reload refused, the last good catalogue is served on", extra={"fields": fields})
+
+    def make_app(self) -> Flask:
+        """Build the application over what is loaded now."""
+        return app_of(self.loaded)
+
+
+def load(settings: Settings) -> Loaded:
+    """
+    Read all that *settings* name.
+
+    Raises:
+        InvalidError: A file cannot be used.
+    """
+    catalog = load_catalog(settings.catalogs or [SHIPPED_CATALOG])
+    serving = Serving(compile_index(catalog, load_target(settings.target)))
+    documents = load_documents([settings.namespaces]) if settings.namespaces else []
+    return Loaded(serving, read_namespaces(documents))
+
+
+def read_namespaces(documents: Iterable[Document]) -> Namespaces:
+    """
+    Read Namespaces, one by one or in a List, as `kubectl get namespaces --output yaml` writes them.
+
+    Raises:
+        InvalidError: A document is something else.
+    """
+    labels: dict[str, Labels] = {}
+    problems: list[Problem] = []
+    for document in documents:
+        data = document.data if isinstance(document.data, dict) else {}
+        items = data.get("items") if data.get("kind") in ("List", "NamespaceList") else [data]
+        for index, item in enumerate(items if isinstance(items, list) else []):
+            metadata = item.get("metadata") if isinstance(item, dict) and item.get("kind") == "Namespace" else None
+            if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
+                path = ("items", index) if "items" in data else ()
+                problems.append(document.problem(path, "is no Namespace with a name; list Namespaces only"))
+                continue
+            labels[metadata["name"]] = {str(k): str(v) for k, v in (metadata.get("labels") or {}).items()}
+    if problems:
+        raise InvalidError(problems)
+    return labels
+
+
+def app_of(loaded: Loaded) -> Flask:
+    """Build the application over fixed values; a namespace that no file names has no labels."""
+    return create_app(
+        Environment(
+            serving=lambda: loaded.serving,
+            namespace_labels=lambda name: loaded.namespaces.get(name, _NO_LABELS),
+            recorder=PrometheusRecorder(),
+            today=lambda: datetime.now(UTC).date(),
+            clock=perf_counter,
+        )
+    )
+
+
+def serve(make_app: Callable[[], Flask], listen: Listen, *, reload: Callable[[], None] | None = None) -> None:
+    """
+    Serve an application until SIGTERM or SIGINT; calls in flight are answered first.
+
+    Workers are forked, not spawned, so that *make_app* may be any callable and catalogues are loaded once; granian's
+    "module:attribute" targets would have to pass configuration through the environment of the process. granian ends
+    a stopped worker after its calls in flight, and takes no new connections meanwhile.
+
+    Args:
+        make_app: Called once in each worker.
+        reload: Called in the parent on SIGHUP, before the worker is replaced.
+    """
+    multiprocessing.set_start_method("fork", force=True)
+    log_to_stdout()
+    server = Server(
+        "podsla webhook",
+        address=listen.address,
+        port=listen.port,
+        interface=Interfaces.RSGI,
+        workers=1,
+        blocking_threads=1,
+        loop=Loops.asyncio,
+        task_impl=TaskImpl.asyncio,  # granian's own tasks cannot be cancelled, so no deadline would hold
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(header_read_timeout=HEADER_TIMEOUT_MS),
+        websockets=False,
+        backlog=BACKLOG,
+        backpressure=MAX_CONNECTIONS,
+        log_dictconfig={"formatters": {"generic": {"()": JsonLines}, "access": {"()": JsonLines}}},
+        ssl_cert=listen.certificate,
+        ssl_key=listen.key,
+        ssl_protocol_min=SSLProtocols.tls12,
+        respawn_failed_workers=True,
+        workers_kill_timeout=STOP_TIMEOUT_S,
+    )
+    if reload is not None:
+        server.on_reload(reload)
+    if listen.certificate and listen.key:
+        watch_certificate(listen.certificate, listen.key, listen.certificate_poll_s)
+    server.serve(target_loader=lambda: bridge(make_app(), listen.body_timeout_s), wrap_loader=False)
+
+
+def watch_certificate(certificate: Path, key: Path, every_s: float) -> None:
+    """
+    Replace the worker whenever certificate and key were renewed on disk.
+
+    Files that do not belong together are waited out: they are seldom written at the same moment, and a worker that
+    started on them would serve nobody.
+    """
+
+    def watch() -> None:
+        served = _contents(certificate, key)
+        while True:
+            time.sleep(every_s)
+            found = _contents(certificate, key)
+            if found not in (None, served) and _is_pair(certificate, key):
+                served = found
+                os.kill(os.getpid(), signal.SIGHUP)
+
+    threading.Thread(target=watch, name="certificate", daemon=True).start()
+
+
+def _contents(*files: Path) -> tuple[bytes, ...] | None:
+    try:
+        return tuple(file.read_bytes() for file in files)
+    except OSError:
+        return None  # replaced at this moment; the next look sees it
+
+
+def _is_pair(certificate: Path, key: Path) -> bool:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+    except (OSError, ValueError):  # ssl.SSLError is an OSError
+        return False
+    return True
+
+
+def bridge(app: Flask, body_timeout_s: float) -> Callable[[Any, Any], Any]:
+    """Make an RSGI application of *app* that reads each body before it calls it."""
+
+    async def application(scope: Any, protocol: Any) -> None:
+        try:
+            async with asyncio.timeout(body_timeout_s):
+                body, length = await read_body(scope, protocol)
+        except TimeoutError:
+            headers = [("content-type", "text/plain; charset=utf-8"), ("connection", "close")]
+            protocol.response_bytes(408, headers, b"the body did not come in time\n")
+            return
+        except (ProtocolClosed, ProtocolError):
+            return  # the caller went away: there is nobody to answer
+        protocol.response_bytes(*call(app, environ_of(scope, body, length)))
+
+    return application
+
+
+async def read_body(scope: Any, protocol: Any) -> tuple[bytes, int]:
+    """
+    Read a body up to the limit.
+
+    Returns:
+        The body, and its length; where the length is above the limit, nothing of the body.
+    """
+    stated = scope.headers.get("content-length")
+    if stated is not None:
+        length = int(stated)  # hyper has refused anything but digits
+        return (b"", length) if length > MAX_REVIEW_BYTES else (await protocol(), length)
+    chunks, length = [], 0
+    async for chunk in protocol:
+        length += len(chunk)
+        if length > MAX_REVIEW_BYTES:
+            return b"", length
+        chunks.append(bytes(chunk))
+    return b"".join(chunks), length
+
+
+def environ_of(scope: Any, body: bytes, length: int) -> dict[str, Any]:
+    """Build the WSGI environment; of the headers, the application needs the Content-Type alone."""
+    return {
+        "REQUEST_METHOD": scope.method,
+        "SCRIPT_NAME": "",
+        "PATH_INFO": scope.path,
+        "QUERY_STRING": scope.query_string,
+        "CONTENT_TYPE": scope.headers.get("content-type", ""),
+        "CONTENT_LENGTH": str(length),
+        "SERVER_NAME": "podsla",
+        "SERVER_PORT": "443",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": scope.scheme,
+        "wsgi.input": BytesIO(body),
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": False,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+    }
+
+
+def call(app: Flask, environ: dict[str, Any]) -> tuple[int, list[tuple[str, str]], bytes]:
+    """Call a WSGI application and gather its answer."""
+    status, headers = 500, list[tuple[str, str]]()
+
+    def start_response(line: str, sent: list[tuple[str, str]], _: Any = None) -> Callable[[bytes], object]:
+        nonlocal status, headers
+        status, headers = int(line[:3]), sent
+        return bytes  # WSGI's write(), which Flask never calls
+
+    chunks = app(environ, start_response)
+    try:
+        return status, headers, b"".join(chunks)
+    finally:
+        if hasattr(chunks, "close"):
+            chunks.close()
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: when, how grave, a constant message, and the fields that the caller gave."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write one line."""
+        when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line = {"time": when, "level": record.levelname.lower(), "message": record.getMessage()}
+        return orjson.dumps(line | getattr(record, "fields", {}), default=str).decode()
+
+
+def log_to_stdout() -> None:
+    """Send our own log, and nobody else's, to standard output as JSON lines."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(JsonLines())
+    logger = logging.getLogger("webhook")
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
