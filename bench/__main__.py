@@ -8,6 +8,7 @@ import os
 import platform
 import statistics
 import sys
+import sysconfig
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -200,7 +201,9 @@ def machine() -> str:
         ),
         platform.processor(),
     )
-    return f"{os.cpu_count()} x {model}, {platform.system()} {platform.release()}, Python {platform.python_version()}"
+    optimised = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
+    python = f"Python {platform.python_version()} ({'with' if optimised else 'without'} profile-guided optimisation)"
+    return f"{os.cpu_count()} x {model}, {platform.system()} {platform.release()}, {python}"
 
 
 def main() -> None:

@@ -1,14 +1,18 @@
 """What a pod demands of its sandbox, summed as Kubernetes sums it. Pure."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
-from catalog.dimension import DIMENSIONS, GPU_COUNT, MEMORY, RESERVABLE, VCPU, Ask, Dimension
-from catalog.pod import Container, Kind, Subject, Texts
+from catalog.dimension import DIMENSIONS, GPU_COUNT, MEMORY, RESERVABLE, VCPU, Ask
+from catalog.pod import Kind, Subject, Texts
+from catalog.quantity import parse_cpu_m, parse_integer
 from catalog.target import Runtime
 
 CPU: Final = "cpu"
 RAM: Final = "memory"
+
+_RESOURCES: Final = ((VCPU, CPU), (MEMORY, RAM), *((d, str(d.resource)) for d in RESERVABLE))
 
 IGNORED: Final[Mapping[str, str]] = {
     "ephemeral-storage": "sizes publish no ephemeral storage: the kubelet accounts for it on each node",
@@ -16,9 +20,22 @@ IGNORED: Final[Mapping[str, str]] = {
 """Resources that no size speaks of, and why."""
 
 
-def effective(containers: Iterable[Container], value: Callable[[Container], int]) -> int:
+def amounts(texts: Texts) -> dict[str, int]:
+    """Read requests or limits as integers: CPU in millicores, everything else in its base unit."""
+    return {key: parse_cpu_m(text) if key == CPU else parse_integer(text) for key, text in texts}
+
+
+def amount(texts: Texts, resource: str) -> int | None:
+    """Read one resource of requests or limits; None where it is not set."""
+    for key, text in texts:
+        if key == resource:
+            return parse_cpu_m(text) if key == CPU else parse_integer(text)
+    return None
+
+
+def effective(asked: Iterable[tuple[Kind, Mapping[str, int]]]) -> dict[str, int]:
     """
-    Sum one resource over containers as the scheduler does.
+    Sum resources over containers, in their order, as the scheduler does.
 
     Running containers and native sidecars add up; an init container needs what it asks beside the sidecars started
     before it; the larger of both counts.
@@ -26,87 +43,87 @@ def effective(containers: Iterable[Container], value: Callable[[Container], int]
     Source:
         component-helpers, resource.AggregateContainerRequests (KEP-753).
     """
-    running = sidecars = starting = 0
-    for container in containers:
-        amount = value(container)
-        if container.kind is Kind.RUNNING:
-            running += amount
-        elif container.kind is Kind.SIDECAR:
-            sidecars += amount
-            starting = max(starting, sidecars)
-        else:
-            starting = max(starting, amount + sidecars)
-    return max(running + sidecars, starting)
+    running, sidecars, starting = dict[str, int](), dict[str, int](), dict[str, int]()
+    for kind, own in asked:
+        if kind is not Kind.INIT:
+            _add(running, own)
+        if kind is not Kind.RUNNING:
+            beside = _add(dict(sidecars), own)
+            sidecars = beside if kind is Kind.SIDECAR else sidecars
+            _raise(starting, beside)
+    return _raise(running, starting)
 
 
-def amount(texts: Texts, resource: str, dimension: Dimension) -> int | None:
-    """Read one resource of requests or limits, in the units of *dimension*; None where it is not set."""
-    for key, text in texts:
-        if key == resource:
-            return dimension.parse(text)
-    return None
+def _add(total: dict[str, int], more: Mapping[str, int]) -> dict[str, int]:
+    for key, number in more.items():
+        total[key] = total.get(key, 0) + number
+    return total
 
 
-def limit_or_request(container: Container, resource: str, dimension: Dimension) -> int:
-    """Take the limit where one is set, else the request, else 0."""
-    limit = amount(container.limits, resource, dimension)
-    return limit if limit is not None else amount(container.requests, resource, dimension) or 0
+def _raise(total: dict[str, int], least: Mapping[str, int]) -> dict[str, int]:
+    for key, number in least.items():
+        if number > total.get(key, 0):
+            total[key] = number
+    return total
 
 
-def request_or_limit(container: Container, resource: str, dimension: Dimension) -> int:
-    """Take the request; Kubernetes sets it to the limit where only that is given."""
-    request = amount(container.requests, resource, dimension)
-    return request if request is not None else amount(container.limits, resource, dimension) or 0
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """
+    What a pod asks, by resource, without overhead.
+
+    Attributes:
+        needed: The limit of each container where one is set, else its request; a pod-level limit stands for the sum.
+        requested: What the scheduler counts: the request, which Kubernetes sets to the limit where only that is given.
+    """
+
+    needed: Mapping[str, int]
+    requested: Mapping[str, int]
 
 
-def requested(subject: Subject, resource: str, dimension: Dimension) -> int:
-    """What the scheduler counts for the pod, without overhead: the pod-level request, else that of its containers."""
-    own = amount(subject.pod_requests, resource, dimension)
-    if own is None:
-        own = amount(subject.pod_limits, resource, dimension)
-    summed = effective(subject.containers, lambda c: request_or_limit(c, resource, dimension))
-    return summed if own is None else max(own, summed)
+def sums(subject: Subject) -> Sums:
+    """Sum what the pod's containers and the pod itself ask."""
+    read = [(c.kind, amounts(c.requests), amounts(c.limits)) for c in subject.containers]
+    requested = effective((kind, {**limits, **requests}) for kind, requests, limits in read)
+    needed = effective((kind, {**requests, **limits}) for kind, requests, limits in read)
+    if subject.pod_limits or subject.pod_requests:
+        limits, requests = amounts(subject.pod_limits), amounts(subject.pod_requests)
+        _raise(requested, {**limits, **requests})
+        needed |= {key: max(limit, requested[key]) for key, limit in limits.items()}
+        _raise(needed, requests)
+    return Sums(needed, requested)
 
 
-def demand(subject: Subject, gpu_resource: str | None, runtime: Runtime) -> Ask:
+def requested(subject: Subject) -> Mapping[str, int]:
+    """What the scheduler counts for the pod, by resource, without overhead."""
+    return sums(subject).requested
+
+
+def demand(subject: Subject, gpu_resource: str | None, runtime: Runtime, *, summed: Sums | None = None) -> Ask:
     """
     Say what the pod needs in each dimension before any class is looked at.
 
-    The limit where set, else the request; a pod-level limit stands for the sum of the containers' limits. Overhead is
-    the pod's own, but for the runtime that the class itself brings: there the target says it, so that what the API
-    server fills in later changes nothing.
+    Overhead is the pod's own, but for the runtime that the class itself brings: there the target says it, so that what
+    the API server fills in later changes nothing. *summed* is `sums` of the subject, where it is known already.
     """
+    total = (summed or sums(subject)).needed
     needs = [0] * len(DIMENSIONS)
-    for dimension, resource in ((VCPU, CPU), (MEMORY, RAM)):
-        own = _compute(subject, resource, dimension)
-        needs[dimension.index] = own + overhead(subject, resource, dimension, runtime)
-    named = {key for container in subject.containers for key, _ in (*container.limits, *container.requests)}
-    for dimension in RESERVABLE:
-        if dimension.resource in named:
-            needs[dimension.index] = _summed(subject, dimension.resource, dimension)
-    if gpu_resource in named:
-        needs[GPU_COUNT.index] = _summed(subject, gpu_resource, GPU_COUNT)
+    for dimension, resource in _RESOURCES:
+        needs[dimension.index] = total.get(resource, 0)
+    if gpu_resource:
+        needs[GPU_COUNT.index] = total.get(gpu_resource, 0)
+    if subject.overhead or runtime.runtime_class:
+        for resource, more in overhead(subject, runtime).items():
+            needs[VCPU.index if resource == CPU else MEMORY.index] += more
     return tuple(needs)
 
 
-def _summed(subject: Subject, resource: str, dimension: Dimension) -> int:
-    return effective(subject.containers, lambda container: limit_or_request(container, resource, dimension))
-
-
-def _compute(subject: Subject, resource: str, dimension: Dimension) -> int:
-    limit = amount(subject.pod_limits, resource, dimension)
-    request = amount(subject.pod_requests, resource, dimension)
-    if limit is not None:
-        return max(limit, requested(subject, resource, dimension))
-    return max(_summed(subject, resource, dimension), request or 0)
-
-
-def overhead(subject: Subject, resource: str, dimension: Dimension, runtime: Runtime) -> int:
+def overhead(subject: Subject, runtime: Runtime) -> Mapping[str, int]:
     """What the sandbox itself costs: as the target says for the runtime that a class brings, else as the pod says."""
-    brought = runtime.runtime_class is not None and subject.runtime_class in (None, runtime.runtime_class)
-    if brought:
-        return runtime.overhead_cpu_m if dimension is VCPU else runtime.overhead_memory_bytes
-    return amount(subject.overhead, resource, dimension) or 0
+    if runtime.runtime_class is not None and subject.runtime_class in (None, runtime.runtime_class):
+        return {CPU: runtime.overhead_cpu_m, RAM: runtime.overhead_memory_bytes}
+    own = amounts(subject.overhead)
+    return {resource: own.get(resource, 0) for resource in (CPU, RAM)}
 
 
 def uncovered(subject: Subject, gpu_resource: str | None) -> tuple[str, ...]:

@@ -102,9 +102,9 @@ def lacking(figures: Figures, ask: Ask) -> tuple[Dimension, ...]:
     )
 
 
-def at_least(*asks: Ask) -> Ask:
+def at_least(left: Ask, right: Ask) -> Ask:
     """Take the maximum per dimension."""
-    return tuple(map(max, *asks)) if len(asks) > 1 else asks[0]
+    return tuple(map(max, left, right))
 
 
 def render(dimension: Dimension, value: int | None) -> str:

@@ -80,6 +80,7 @@ class Index:
         offers: What nodes of each size offer, in the order of the catalogue's sizes.
         allowed: Per class, the sizes that may serve it here.
         placements: Per class, the node labels that its families and generation ask for.
+        placeable: This target can keep pods to some families.
         exact: Every ladder is, so that an intersection holds no size too small.
     """
 
@@ -91,6 +92,7 @@ class Index:
     keepers: tuple[Keepers, ...]
     placements: Mapping[str, tuple[Requirement, ...]]
     exact: bool
+    placeable: bool
 
     def consumers_of(self, dimension: Dimension) -> tuple[Consumer, ...]:
         """List who honours *dimension* on this target."""
@@ -177,6 +179,7 @@ def compile_index(catalog: Catalog, target: Target) -> Index:
         if target.can_place
         else dict.fromkeys(catalog.classes, ()),
         exact=all(ladder.exact for ladder in ladders),
+        placeable=target.can_place,
     )
 
 

@@ -120,21 +120,27 @@ def read_pod(pod: Mapping[str, Any]) -> Subject:
         pod_limits=_texts(resources.get("limits"), "spec.resources.limits"),
         overhead=_texts(spec.get("overhead"), "spec.overhead"),
         runtime_class=spec.get("runtimeClassName"),
-        claims=tuple(
-            str(v.get("name"))
-            for v in volumes
-            if isinstance(v, Mapping) and ("persistentVolumeClaim" in v or "ephemeral" in v)
-        ),
-        daemonset=any(isinstance(o, Mapping) and o.get("kind") == "DaemonSet" and o.get("controller") for o in owners),
+        claims=tuple(str(v.get("name")) for v in volumes if _is_claim(v)) if volumes else (),
+        daemonset=bool(owners) and any(_is_daemonset(owner) for owner in owners),
         bound=bool(spec.get("nodeName")),
         windows=operating_system == "windows",
         mirror=MIRROR_POD in annotations,
     )
 
 
+def _is_claim(volume: Any) -> bool:
+    return isinstance(volume, dict) and ("persistentVolumeClaim" in volume or "ephemeral" in volume)
+
+
+def _is_daemonset(owner: Any) -> bool:
+    return isinstance(owner, dict) and owner.get("kind") == "DaemonSet" and bool(owner.get("controller"))
+
+
 def _keys(annotations: Mapping[str, Any], labels: Mapping[str, Any]) -> Texts:
-    ours = {key: str(value) for key, value in labels.items() if key.startswith(DOMAIN) and key != SIZE}
-    ours |= {key: str(value) for key, value in annotations.items() if key.startswith(DOMAIN) and key != RECORD}
+    ours = {key: str(labels[key]) for key in labels if key.startswith(DOMAIN) and key != SIZE}
+    for key in annotations:
+        if key.startswith(DOMAIN) and key != RECORD:
+            ours[key] = str(annotations[key])
     return tuple(sorted(ours.items()))
 
 

@@ -41,15 +41,17 @@ def _scaled(text: str, thousandths: int) -> int:
 def _power(exponent: str | None, suffix: str, text: str) -> int:
     if exponent is None:
         return _DECIMAL.get(suffix, 0)
-    power = int(exponent) if len(exponent) <= 4 else _MAX_EXPONENT + 1
-    if abs(power) > _MAX_EXPONENT:
+    power = int(exponent[:6])
+    if power > _MAX_EXPONENT:
         raise QuantityError(f"{text!r} is beyond 64 bits; the exponent may be {_MAX_EXPONENT} at most")
-    return power
+    return max(power, -_MAX_CHARACTERS - _MAX_EXPONENT)  # smaller than any digits make up for: it rounds up to 1
 
 
 def _text(value: object) -> str:
     if isinstance(value, str):
         return value
+    if isinstance(value, int) and value.bit_length() > _MAX_CHARACTERS:
+        raise QuantityError(f"an integer of {value.bit_length()} bits is beyond 64 bits; the largest is {MAX_INT64}")
     if isinstance(value, int | float) and not isinstance(value, bool):
         return repr(value)  # the shortest text that reads back as the same number
     raise QuantityError(f"a {type(value).__name__} is not a quantity; write a number or text such as 4, 1500M or 8Gi")
@@ -68,7 +70,7 @@ def parse_integer(value: object) -> int:
     Source:
         apimachinery, resource.Quantity.Value: it rounds up too.
     """
-    return _scaled(_text(value), 0)
+    return _scaled(value if type(value) is str else _text(value), 0)
 
 
 def parse_cpu_m(value: object) -> int:
@@ -78,7 +80,7 @@ def parse_cpu_m(value: object) -> int:
     Raises:
         QuantityError: As `parse_integer`.
     """
-    return _scaled(_text(value), 1)
+    return _scaled(value if type(value) is str else _text(value), 1)
 
 
 @lru_cache(maxsize=8192)

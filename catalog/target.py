@@ -146,6 +146,9 @@ class Runtime:
     overhead_memory_bytes: int = 0
 
 
+_RUNC: Final = Runtime("runc")
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """
@@ -167,12 +170,15 @@ class Target:
     resources: Resources = Resources.POD
     virtual_nodes: bool = False
     consumers: tuple[Consumer, ...] = ()
-    runtimes: tuple[Runtime, ...] = (Runtime("runc"),)
+    runtimes: tuple[Runtime, ...] = (_RUNC,)
     gpu: TargetGpu | None = None
 
     def runtime(self, name: str | None) -> Runtime | None:
         """Find the runtime that a class names; the default one where it names none."""
-        return next((r for r in self.runtimes if r.name == (name or "runc")), Runtime("runc") if name is None else None)
+        for runtime in self.runtimes:
+            if runtime.name == (name or _RUNC.name):
+                return runtime
+        return _RUNC if name is None else None
 
     def consumers_of(self, dimension: Dimension) -> tuple[Consumer, ...]:
         """List who honours *dimension* here."""

@@ -3,7 +3,7 @@
 Every function returns a new mapping that shares whatever it did not change with the one it was given.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from catalog.keys import RECORD, SIZE
@@ -84,22 +84,25 @@ def apply(pod: Fields, effects: Effects, record: str, size: str, *, old: Effects
     """
     metadata = pod.get("metadata") or {}
     spec = pod.get("spec") or {}
-    annotations = _set_annotations(metadata.get("annotations"), effects, old, record)
     labels = put(metadata.get("labels") or {}, SIZE, size)
-    new_metadata = put(put(metadata, "annotations", annotations), "labels", labels)
-    new_spec = _set_pod_resources(spec, effects, old, restored)
-    new_spec = put(new_spec, "containers", _set_containers(spec.get("containers") or [], effects, old, restored))
-    new_spec = _set_affinity(new_spec, effects.requirements, old.requirements)
-    new_spec = _set_tolerations(new_spec, effects, old)
+    annotations = _set_annotations(metadata.get("annotations"), effects, old, record)
+    if labels is not metadata.get("labels") or annotations is not metadata.get("annotations"):
+        metadata = {**metadata, "labels": labels, "annotations": annotations}
+    spec = put(spec, "containers", _set_containers(spec.get("containers") or [], effects, old, restored))
+    spec = _set_pod_resources(spec, effects, old, restored)
+    spec = _set_affinity(spec, effects.requirements, old.requirements)
+    spec = _set_tolerations(spec, effects, old)
     if effects.runtime_class and not spec.get("runtimeClassName"):
-        new_spec = put(new_spec, "runtimeClassName", effects.runtime_class)
-    return put(put(pod, "metadata", new_metadata), "spec", new_spec)
+        spec = put(spec, "runtimeClassName", effects.runtime_class)
+    if metadata is pod.get("metadata") and spec is pod.get("spec"):
+        return pod
+    return {**pod, "metadata": metadata, "spec": spec}
 
 
 def put(fields: Fields, key: str, value: Any) -> Fields:
-    """Set one field; the same mapping where it has that value already."""
+    """Set one field; the same mapping where it has that very value, or an equal text, already."""
     present = fields.get(key)
-    if present is value or (key in fields and present == value and type(present) is type(value)):
+    if present is value or (type(value) is str and present == value):
         return fields
     return {**fields, key: value}
 
@@ -111,13 +114,11 @@ def drop(fields: Fields, key: str) -> Fields:
 
 def _set_annotations(present: Fields | None, effects: Effects, old: Effects, record: str) -> Fields:
     annotations: Fields = present or {}
-    wanted = dict(effects.annotations)
-    for key, text in old.annotations:
-        if key not in wanted and annotations.get(key) == text:
-            annotations = drop(annotations, key)
-    for key, text in effects.annotations:
-        annotations = put(annotations, key, text)
-    return put(annotations, RECORD, record)
+    wanted = {**dict(effects.annotations), RECORD: record}
+    stale = [key for key, text in old.annotations if key not in wanted and annotations.get(key) == text]
+    if not stale and all(annotations.get(key) == text for key, text in wanted.items()):
+        return annotations
+    return {**{key: text for key, text in annotations.items() if key not in stale}, **wanted}
 
 
 def _set_pod_resources(spec: Fields, effects: Effects, old: Effects, restored: Subject) -> Fields:
@@ -166,12 +167,12 @@ def _set_resources(resources: Fields, kind: str, new: Texts, old: Texts, restore
     return put(resources, kind, amounts) if amounts else drop(resources, kind)
 
 
-def _set_affinity(spec: Fields, new: Iterable[Requirement], old: Iterable[Requirement]) -> Fields:
+def _set_affinity(spec: Fields, new: Sequence[Requirement], old: Sequence[Requirement]) -> Fields:
     """Add each requirement to every term, for terms are ORed; a term left empty goes, for it would match nothing."""
+    if not (new or old):
+        return spec
     wanted = [requirement.as_expression() for requirement in new]
     stale = [e for e in (requirement.as_expression() for requirement in old) if e not in wanted]
-    if not wanted and not stale:
-        return spec
     affinity: Fields = spec.get("affinity") or {}
     node: Fields = affinity.get("nodeAffinity") or {}
     key = "requiredDuringSchedulingIgnoredDuringExecution"
@@ -200,6 +201,8 @@ def _set_term(term: Fields, wanted: Sequence[Fields], stale: Sequence[Fields]) -
 
 
 def _set_tolerations(spec: Fields, effects: Effects, old: Effects) -> Fields:
+    if not (effects.tolerations or old.tolerations):
+        return spec
     wanted = [dict(toleration) for toleration in effects.tolerations]
     stale = [t for t in map(dict, old.tolerations) if t not in wanted]
     present = list(spec.get("tolerations") or [])

@@ -31,13 +31,12 @@ def is_guaranteed(subject: Subject) -> bool:
         kubernetes, pkg/apis/core/v1/helper/qos: pod-level resources, where set, decide alone.
     """
     if subject.pod_requests or subject.pod_limits:
-        return all(_equal(subject.pod_requests, subject.pod_limits, d, r) for d, r in RESOURCES)
-    return all(_equal(c.requests, c.limits, d, r) for c in subject.containers for d, r in RESOURCES)
+        return all(_equal(subject.pod_requests, subject.pod_limits, resource) for _, resource in RESOURCES)
+    return all(_equal(c.requests, c.limits, resource) for c in subject.containers for _, resource in RESOURCES)
 
 
-def _equal(requests: Texts, limits: Texts, dimension: Dimension, resource: str) -> bool:
-    limit = amount(limits, resource, dimension)
-    request = amount(requests, resource, dimension)
+def _equal(requests: Texts, limits: Texts, resource: str) -> bool:
+    limit, request = amount(limits, resource), amount(requests, resource)
     return bool(limit) and request in (None, limit)
 
 
@@ -59,19 +58,21 @@ def has_whole_cpus(subject: Subject) -> bool:
 
 
 def _is_whole(container: Container) -> bool:
-    return (amount(container.limits, CPU, VCPU) or 1) % _WHOLE_M == 0
+    return (amount(container.limits, CPU) or 1) % _WHOLE_M == 0
 
 
-def raised_floor(subject: Subject, dimension: Dimension, floor: int, where: Resources) -> int:
-    """Say what the pod's request becomes where *floor* is above it; whole CPUs are raised by whole CPUs."""
-    if not floor:
-        return 0
-    now = requested(subject, CPU if dimension is VCPU else RAM, dimension)
-    if floor <= now:
-        return 0
-    if dimension is VCPU and on_containers(subject, where) and has_whole_cpus(subject):
-        return now - (now - floor) // _WHOLE_M * _WHOLE_M
-    return floor
+def raised_floor(
+    subject: Subject, now: Mapping[str, int], floor: Mapping[Dimension, int], where: Resources
+) -> Mapping[Dimension, int]:
+    """
+    Say what CPU and memory become where *floor* is above what the pod requests *now*, and 0 where it is not.
+
+    Whole CPUs are raised by whole CPUs.
+    """
+    raised = {d: floor[d] if floor[d] > now.get(resource, 0) else 0 for d, resource in RESOURCES}
+    if raised[VCPU] and on_containers(subject, where) and has_whole_cpus(subject):
+        raised[VCPU] = now[CPU] - (now[CPU] - floor[VCPU]) // _WHOLE_M * _WHOLE_M
+    return raised
 
 
 def raise_to(subject: Subject, goals: Mapping[Dimension, int], where: Resources, *, whole: bool) -> Compute:
@@ -87,15 +88,15 @@ def raise_to(subject: Subject, goals: Mapping[Dimension, int], where: Resources,
         return Compute()
     if on_containers(subject, where):
         return Compute(container=_raise_container(subject, goals))
-    guaranteed = is_guaranteed(subject)
+    guaranteed, now = is_guaranteed(subject), requested(subject)
     requests, limits = list[tuple[str, str]](), list[tuple[str, str]]()
     for dimension, resource in RESOURCES:
         goal = goals[dimension]
         if not goal and guaranteed:
-            goal = requested(subject, resource, dimension)  # at pod level, QoS is judged by both resources
+            goal = now[resource]  # at pod level, QoS is judged by both resources
         if not goal:
             continue
-        limit = amount(subject.pod_limits, resource, dimension)
+        limit = amount(subject.pod_limits, resource)
         requests.append((resource, dimension.render(goal)))
         if whole or guaranteed or (limit is not None and limit < goal):
             limits.append((resource, dimension.render(goal)))
@@ -103,17 +104,16 @@ def raise_to(subject: Subject, goals: Mapping[Dimension, int], where: Resources,
 
 
 def _raise_container(subject: Subject, goals: Mapping[Dimension, int]) -> ContainerWrite | None:
-    guaranteed = is_guaranteed(subject)
+    guaranteed, now = is_guaranteed(subject), requested(subject)
     container = first_running(subject, whole_cpus=has_whole_cpus(subject))
     requests, limits = list[tuple[str, str]](), list[tuple[str, str]]()
     for dimension, resource in RESOURCES:
-        more = goals[dimension] - requested(subject, resource, dimension)
+        more = goals[dimension] - now.get(resource, 0)
         if dimension is VCPU and has_whole_cpus(subject):
             more = more // _WHOLE_M * _WHOLE_M
         if more <= 0:
             continue
-        limit = amount(container.limits, resource, dimension)
-        request = amount(container.requests, resource, dimension)
+        limit, request = amount(container.limits, resource), amount(container.requests, resource)
         goal = (request if request is not None else limit or 0) + more
         requests.append((resource, dimension.render(goal)))
         if guaranteed or (limit is not None and limit < goal):

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
-from catalog.demand import demand, uncovered
+from catalog.demand import demand, sums, uncovered
 from catalog.dimension import (
     BY_MIN_KEY,
     DIMENSIONS,
@@ -185,7 +185,8 @@ def _serve(subject: Subject, asked: Asked, sla_class: SlaClass, index: Index) ->
     refusal = _unkept(subject, sla_class, index, runtime)
     if refusal or runtime is None:
         return refusal or Deny(Reason.NO_CONSUMER, "")
-    needs = demand(subject, target.gpu.resource if target.gpu else None, runtime)
+    summed = sums(subject)
+    needs = demand(subject, target.gpu.resource if target.gpu else None, runtime, summed=summed)
     promised = at_least(sla_class.floor, asked.minima)
     missing = [d for d in TUNABLE if promised[d.index] and not index.consumers_of(d)]
     for dimension in missing:
@@ -194,7 +195,7 @@ def _serve(subject: Subject, asked: Asked, sla_class: SlaClass, index: Index) ->
     on_demand = is_on_demand(subject, sla_class, asked.gpu)
     if sla_class.gpu and (conflict := _gpu_conflict(needs, sla_class, on_demand=on_demand)):
         return conflict
-    floor = _floor(subject, promised, missing, sla_class, index)
+    floor = _floor(subject, summed.requested, promised, missing, sla_class, index)
     ask = at_least(floor, needs)
     choice = index.choose(sla_class, ask)
     if choice is None:
@@ -232,17 +233,25 @@ def _place(granted: Granted, asked: Asked, missing: Sequence[Dimension], index: 
         dropped=tuple(missing),
         uncovered=uncovered(granted.subject, gpu.resource if gpu else None),
         effects=effects(index, granted, told),
-        warnings=tuple(map(clip, [*found, *warnings(granted, told, placeable=index.target.can_place)])),
+        warnings=tuple(map(clip, [*found, *warnings(granted, told, placeable=index.placeable)])),
     )
 
 
-def _floor(subject: Subject, promised: Ask, missing: Sequence[Dimension], sla_class: SlaClass, index: Index) -> Ask:
+def _floor(
+    subject: Subject,
+    now: Mapping[str, int],
+    promised: Ask,
+    missing: Sequence[Dimension],
+    sla_class: SlaClass,
+    index: Index,
+) -> Ask:
     """What the pod gets whatever it demands: the class's promise less what was dropped, as it will be written."""
     floor = list(promised)
     for dimension in missing:
         floor[dimension.index] = 0
-    for dimension in (VCPU, MEMORY):
-        floor[dimension.index] = raised_floor(subject, dimension, promised[dimension.index], index.target.resources)
+    compute = {dimension: promised[dimension.index] for dimension in (VCPU, MEMORY)}
+    for dimension, raised in raised_floor(subject, now, compute, index.target.resources).items():
+        floor[dimension.index] = raised
     if sla_class.gpu:
         floor[GPU_COUNT.index] = sla_class.gpu.count
     return tuple(floor)

@@ -84,10 +84,8 @@ def effects(index: Index, granted: Granted, told: Texts) -> Effects:
 def _goals(granted: Granted) -> Mapping[Dimension, int]:
     if granted.reserve is Reserve.ASK:
         return {d: granted.floor[d.index] for d in (VCPU, MEMORY)}
-    return {
-        d: (granted.choice.offer[d.index] or 0) - overhead(granted.subject, resource, d, granted.runtime)
-        for d, resource in RESOURCES
-    }
+    costs = overhead(granted.subject, granted.runtime)
+    return {d: (granted.choice.offer[d.index] or 0) - costs[resource] for d, resource in RESOURCES}
 
 
 def _merged(writes: Sequence[ContainerWrite]) -> tuple[ContainerWrite, ...]:
@@ -111,7 +109,7 @@ def _extended(index: Index, granted: Granted) -> ContainerWrite | None:
     for dimension in granted.kept:
         consumers = index.consumers_of(dimension)
         if dimension.resource and any(c.by is Mechanism.RESERVATION for c in consumers):
-            own = amount(first.limits, dimension.resource, dimension) or 0
+            own = amount(first.limits, dimension.resource) or 0
             others = granted.demand[dimension.index] - own
             texts.append((dimension.resource, dimension.render(granted.figure(dimension) - others)))
     gpu, target_gpu = granted.sla_class.gpu, index.target.gpu
@@ -125,16 +123,16 @@ def _extended(index: Index, granted: Granted) -> ContainerWrite | None:
 def requirements(index: Index, granted: Granted) -> tuple[Requirement, ...]:
     """Say which nodes the pod may run on."""
     target, sla_class = index.target, granted.sla_class
-    used = [c for d in granted.kept for c in index.consumers_of(d)]
-    used += [c for c in target.consumers if c.by is Mechanism.ECI_USE_SPECS]
-    found = [requirement for consumer in used for requirement in consumer.nodes]
+    used = [c for d in granted.kept for c in index.consumers_of(d) if c.nodes]
+    used += [c for c in target.consumers if c.by is Mechanism.ECI_USE_SPECS and c.nodes]
+    found = list(dict.fromkeys(requirement for consumer in used for requirement in consumer.nodes))
     if not target.names_sizes:
         found += _hardware(index, granted)
         if sla_class.gpu and target.gpu:
             models = [s.gpu.model for s, _ in index.sizes_of(sla_class) if s.gpu and s.gpu.model]
             spellings = target.gpu.spellings(sla_class.gpu.models or models)
             found += [Requirement(target.gpu.model_label, "In", spellings)] if spellings else []
-    return tuple(dict.fromkeys(found))
+    return tuple(found)
 
 
 def _hardware(index: Index, granted: Granted) -> list[Requirement]:
@@ -258,7 +256,8 @@ def _holding(index: Index, granted: Granted, dimension: Dimension, offer: Figure
     ask = granted.ask[dimension.index]
     if dimension in (VCPU, MEMORY):
         whole = granted.reserve is Reserve.SIZE
-        return Holding(dimension, ask, offered, State.ENFORCED if whole else State.RESERVED, ("kubelet",))
+        by = (Mechanism.ECI_USE_SPECS.value,) if index.target.names_sizes else ("kubelet",)
+        return Holding(dimension, ask, offered, State.ENFORCED if whole else State.RESERVED, by)
     if dimension is GPU_COUNT:
         state = State.PLACED if granted.on_demand else State.RESERVED
         return Holding(dimension, ask, offered, state, (index.target.gpu.resource,) if index.target.gpu else ())

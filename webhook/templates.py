@@ -11,7 +11,6 @@ from datetime import date
 from typing import Any, Final
 
 from catalog.demand import CPU, requested
-from catalog.dimension import VCPU
 from catalog.keys import DEFAULT_CLASS, DOMAIN, ENFORCE_TEMPLATES
 from catalog.pod import read_pod
 from catalog.problems import render_path
@@ -102,8 +101,8 @@ def _told(sized: Sized, found: PodTemplate) -> Iterator[str]:
         pods = "1 pod" if found.replicas == 1 else f"{found.replicas} pods"
         total = f"cost {cost} each, {_cost(found.replicas * size.cost_m)} for {pods}"
     yield from wrap(f"podsla: class {name} gets size {size.name}, {total}")
-    before = requested(read_pod(found.template), CPU, VCPU)
-    after = requested(read_pod(sized.pod), CPU, VCPU)
+    before = requested(read_pod(found.template)).get(CPU, 0)
+    after = requested(read_pod(sized.pod)).get(CPU, 0)
     if after > before:
         raised = f"CPU request rises from {render_cpu_m(before)} to {render_cpu_m(after)} a pod"
         yield from wrap(f"podsla: {raised}; an HPA on CPU utilisation measures against that")

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from catalog.check import allows
-from catalog.dimension import GPU_COUNT, at_least
+from catalog.dimension import GPU_COUNT
 from catalog.fit import Index
 from catalog.load import load_target, shipped_targets
 from catalog.model import SlaClass
@@ -49,7 +49,7 @@ def describe(index: Index, sla_class: SlaClass) -> dict[str, Any]:
     """Describe a class as plain values, with the cheapest size that keeps its floor here."""
     ask = list(sla_class.floor)
     ask[GPU_COUNT.index] = sla_class.gpu.count if sla_class.gpu else 0
-    choice = index.choose(sla_class, at_least(tuple(ask)))
+    choice = index.choose(sla_class, tuple(ask))
     return {
         "name": sla_class.name,
         "catalog": sla_class.catalog,
