@@ -13,6 +13,7 @@ from rich.text import Text
 
 from catalog.problems import InvalidError
 from catalog.yamltext import Numeral, render_documents
+from podsla.summary import counted
 
 REFUSED: Final = 1
 USAGE: Final = 2
@@ -97,5 +98,4 @@ def print_problems(error: InvalidError) -> None:
     """Print every problem, one a line, as compilers do."""
     for problem in error.problems:
         note(str(problem), style="bad")
-    count = len(error.problems)
-    note(f"{count} problem{'s' if count > 1 else ''}; nothing was taken over", style="bold")
+    note(f"{counted(len(error.problems), 'problem')}; nothing was taken over", style="bold")

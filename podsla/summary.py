@@ -34,6 +34,12 @@ def lacks_text(offer: Figures, ask: Sequence[int]) -> str:
     return ", ".join(f"{d} {render(d, offer[d.index])} of {d.render(ask[d.index])}" for d in lacking(offer, tuple(ask)))
 
 
+def counted(number: int, noun: str) -> str:
+    """Write "1 class", "2 classes"."""
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{number} {noun if number == 1 else plural}"
+
+
 def short_cost(place: Place) -> str:
     """Say how large the size is: CPU and memory that pods may have of it."""
     offer = place.choice.offer

@@ -313,12 +313,11 @@ def _nothing_fits(sla_class: SlaClass, ask: Ask, index: Index) -> str:
         missing = ", ".join(f"{d} {render(d, offer[d.index])} of {d.render(ask[d.index])}" for d in lacking(offer, ask))
         short = [f"each alone exists, but no one size has all; {size.name} comes closest with {missing}"]
     on = f"on target {index.target.name!r}"
-    head = (
-        f"no size of class {sla_class.name!r} {on} holds the pod"
-        if sizes
-        else f"class {sla_class.name!r} has no size {on}"
-    )
-    return f"{head}: {'; '.join([*short, *other])}. Ask for less, or ask the owner of catalogue {sla_class.catalog!r}"
+    head = f"no size of class {sla_class.name!r} {on} holds the pod"
+    if not sizes:
+        head = f"class {sla_class.name!r} has no size {on}"
+    cure = f"ask for less, or ask the owner of catalogue {sla_class.catalog!r} for more"
+    return f"{head}: {'; '.join([*short, *other, cure])}"
 
 
 def _with_warnings(place: Place, found: Sequence[str]) -> Place:

@@ -31,7 +31,7 @@ from podsla.options import (
 )
 from podsla.output import REFUSED, note, print_json, print_table, print_value, print_yaml, say
 from podsla.reports import junit
-from podsla.summary import size_fields
+from podsla.summary import counted, size_fields
 from webhook.admit import Serving
 from webhook.impact import Impact, NamedPod, Outcome, count, impact
 
@@ -69,8 +69,11 @@ def lint_command(files: Sequence[str], target: str, form: str) -> None:
         for finding in findings:
             say(str(finding), style="bad" if finding.severity is Severity.ERROR else "warn")
         warnings = len(findings) - len(errors)
-        head = f"{len(catalog.sizes)} sizes, {len(catalog.classes)} classes on target {loaded.name}"
-        say(f"{head}: {len(errors)} errors, {warnings} warnings", style="bad" if errors else "good")
+        head = (
+            f"{counted(len(catalog.sizes), 'size')}, {counted(len(catalog.classes), 'class')} on target {loaded.name}"
+        )
+        found = f"{counted(len(errors), 'error')}, {counted(warnings, 'warning')}"
+        say(f"{head}: {found}", style="bad" if errors else "good")
         say(f"revision {catalog.revision}", style="dim")
     else:
         print_value([_finding(f) for f in findings], form)
@@ -270,7 +273,7 @@ def export_command(
         print_yaml(documents)
     else:
         print_json(documents)
-    note(f"{len(documents)} documents for {len(found)} sizes", style="dim")
+    note(f"{counted(len(documents), 'document')} for {counted(len(found), 'size')}", style="dim")
     if not loaded.node_types:
         note(
             "pods are placed by podsla.io/ labels, which an autoscaler does not know of nodes that do not exist yet;",

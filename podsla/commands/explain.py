@@ -130,7 +130,9 @@ def near_sizes(index: Index, place: Place, near: int) -> list[dict[str, str]]:
         if position < chosen - near:
             continue
         short = lacks_text(offer, place.ask)
-        verdict = "chosen" if position == chosen else f"lacks {short}" if short else "holds it too, and costs more"
+        dearer = size.cost_m > place.choice.size.cost_m
+        spare = "holds it too, and costs more" if dearer else "holds it too, and ranks after it"
+        verdict = "chosen" if position == chosen else f"lacks {short}" if short else spare
         rows.append(
             {
                 "size": size.name,
@@ -148,8 +150,10 @@ def _print(found: Found, answer: Answer, index: Index, near: int) -> None:
         return
     if isinstance(answer, Deny):
         say(f"{found.title}: refused, {answer.reason}", style="bad")
-        for part in answer.message.split("; "):
-            say(f"  {part}")
+        head, separator, rest = answer.message.partition(": ")
+        say(f"  {head}{separator}")
+        for part in filter(None, rest.split("; ")):
+            say(f"    {part}")
         return
     place = answer.place
     head = f"{found.title}: {place.choice.size.name}"

@@ -130,8 +130,8 @@ def minimum(class_name: str, **minima: str) -> Any:
             minimum("net", pps="2M"),
             Reason.NO_SIZE_FITS,
             "no size of class 'net' on target 'kubernetes' holds the pod: network.pps asks 2M, best is 1900k "
-            "(s.2xlarge); network.queues asks 4, best is 8 (s.2xlarge). Ask for less, or ask the owner of catalogue "
-            "'test'",
+            "(s.2xlarge); network.queues asks 4, best is 8 (s.2xlarge); ask for less, or ask the owner of catalogue "
+            "'test' for more",
             id="more than nodes publish: both figures, per dimension",
         ),
         pytest.param(

@@ -1,0 +1,1 @@
+"""GPU attach: gives a device to a running container and takes it back. Nothing stands here yet."""

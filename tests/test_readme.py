@@ -1,0 +1,44 @@
+"""The README's commands print what the README says. REGENERATE=1 writes what they print now."""
+
+import os
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from podsla.cli import main
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+BLOCK = re.compile(r"(?<=^```console\n).*?(?=^```$)", re.DOTALL | re.MULTILINE)
+
+
+def printed(block: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """Run every `$ podsla …` line of a block and lay command and output one after the other."""
+    lines = []
+    for command in (line for line in block.splitlines() if line.startswith("$ podsla ")):
+        with pytest.raises(SystemExit):
+            main(shlex.split(command)[2:])
+        captured = capsys.readouterr()
+        lines += [command, captured.err + captured.out]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def test_every_command_prints_what_is_written(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    text = README.read_text()
+    expected = BLOCK.sub(lambda found: printed(found.group(), capsys), text)
+    if os.environ.get("REGENERATE"):
+        README.write_text(expected)
+
+    assert BLOCK.search(text), "the README shows no command"
+    assert README.read_text() == expected
+
+
+def test_the_class_that_the_readme_writes_is_the_example() -> None:
+    example = (ROOT / "manifests/examples/steady.yaml").read_text().split("\n", 1)[1]
+
+    assert example in README.read_text()
