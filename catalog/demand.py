@@ -82,16 +82,27 @@ class Sums:
 
 
 def sums(subject: Subject) -> Sums:
-    """Sum what the pod's containers and the pod itself ask."""
+    """
+    Sum what the pod's containers and the pod itself ask.
+
+    Source:
+        kubernetes, pkg/apis/core/v1/defaults.go, defaultPodRequests: with a pod-level limit alone, the pod-level
+        request is that of the containers, and the limit only where no container has one.
+    """
     read = [(c.kind, amounts(c.requests), amounts(c.limits)) for c in subject.containers]
     requested = effective((kind, {**limits, **requests}) for kind, requests, limits in read)
     needed = effective((kind, {**requests, **limits}) for kind, requests, limits in read)
     if subject.pod_limits or subject.pod_requests:
         limits, requests = amounts(subject.pod_limits), amounts(subject.pod_requests)
-        _raise(requested, {**limits, **requests})
+        _raise(requested, {**{key: limit for key, limit in limits.items() if key not in requested}, **requests})
         needed |= {key: max(limit, requested[key]) for key, limit in limits.items()}
         _raise(needed, requests)
     return Sums(needed, requested)
+
+
+def standing(subject: Subject) -> Sums:
+    """Sum what runs for as long as the pod does: running containers and native sidecars, pod-level resources aside."""
+    return sums(Subject(containers=tuple(c for c in subject.containers if c.kind is not Kind.INIT)))
 
 
 def requested(subject: Subject) -> Mapping[str, int]:

@@ -26,6 +26,9 @@ LIMIT_ANNOTATIONS: Final = (
 """Annotations that effects write, and that a user may have written before."""
 
 
+REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
+
+
 class PodError(ValueError):
     """The object has not the form of a pod."""
 
@@ -108,6 +111,7 @@ def read_pod(pod: Mapping[str, Any]) -> Subject:
     resources = mapping_at(spec.get("resources"), "spec.resources")
     owners = list_at(metadata.get("ownerReferences"), "metadata.ownerReferences")
     volumes = list_at(spec.get("volumes"), "spec.volumes")
+    _check_placement(spec)
     operating_system = mapping_at(spec.get("os"), "spec.os").get("name")
     containers = (*_containers(spec, "initContainers"), *_containers(spec, "containers"))
     if not any(container.kind is Kind.RUNNING for container in containers):
@@ -119,13 +123,29 @@ def read_pod(pod: Mapping[str, Any]) -> Subject:
         pod_requests=_texts(resources.get("requests"), "spec.resources.requests"),
         pod_limits=_texts(resources.get("limits"), "spec.resources.limits"),
         overhead=_texts(spec.get("overhead"), "spec.overhead"),
-        runtime_class=spec.get("runtimeClassName"),
+        runtime_class=spec.get("runtimeClassName") or None,
         claims=tuple(str(v.get("name")) for v in volumes if _is_claim(v)) if volumes else (),
         daemonset=bool(owners) and any(_is_daemonset(owner) for owner in owners),
         bound=bool(spec.get("nodeName")),
         windows=operating_system == "windows",
         mirror=MIRROR_POD in annotations,
     )
+
+
+def _check_placement(spec: Mapping[str, Any]) -> None:
+    """Check the form of what placement is added to."""
+    if spec.get("affinity") is not None:
+        affinity = mapping_at(spec["affinity"], "spec.affinity")
+        node = mapping_at(affinity.get("nodeAffinity"), "spec.affinity.nodeAffinity")
+        required = mapping_at(node.get(REQUIRED), f"spec.affinity.nodeAffinity.{REQUIRED}")
+        for term in list_at(required.get("nodeSelectorTerms"), "nodeSelectorTerms"):
+            expressions = mapping_at(term, "nodeSelectorTerms[]").get("matchExpressions")
+            for expression in list_at(expressions, "matchExpressions"):
+                mapping_at(expression, "matchExpressions[]")
+    for toleration in list_at(spec.get("tolerations"), "spec.tolerations"):
+        mapping_at(toleration, "spec.tolerations[]")
+    if not isinstance(spec.get("runtimeClassName"), str | None):
+        raise PodError("spec.runtimeClassName must be text")
 
 
 def _is_claim(volume: Any) -> bool:
@@ -137,10 +157,13 @@ def _is_daemonset(owner: Any) -> bool:
 
 
 def _keys(annotations: Mapping[str, Any], labels: Mapping[str, Any]) -> Texts:
-    ours = {key: str(labels[key]) for key in labels if key.startswith(DOMAIN) and key != SIZE}
-    for key in annotations:
-        if key.startswith(DOMAIN) and key != RECORD:
-            ours[key] = str(annotations[key])
+    try:
+        ours = {key: str(labels[key]) for key in labels if key.startswith(DOMAIN) and key != SIZE}
+        for key in annotations:
+            if key.startswith(DOMAIN) and key != RECORD:
+                ours[key] = str(annotations[key])
+    except AttributeError:
+        raise PodError("metadata: a key of labels or annotations is no text; put it in quotes") from None
     return tuple(sorted(ours.items()))
 
 
@@ -163,6 +186,8 @@ def _texts(value: Any, path: str) -> Texts:
         return ()
     texts = []
     for key, quantity in mapping_at(value, path).items():
+        if not isinstance(key, str):
+            raise PodError(f"{path}: {key!r} is no text; put it in quotes")
         try:
             parse_cpu_m(quantity) if key == "cpu" else parse_integer(quantity)
         except QuantityError as error:

@@ -27,7 +27,7 @@ def _scaled(text: str, thousandths: int) -> int:
         raise QuantityError(
             f"{text[:40]!r} is not a quantity; write a number with an optional suffix, as 4, 1500M or 8Gi"
         )
-    if match["sign"] == "-":
+    if match["sign"] == "-" and (match["whole"] or "").strip("0") + (match["part"] or "").strip("0"):
         raise QuantityError(f"{text!r} is negative; write 0 or more")
     part = match["part"] or ""
     power = _power(match["exponent"], match["suffix"] or "", text) - len(part) + 3 * thousandths

@@ -8,11 +8,12 @@ from typing import Any, TypeAlias
 from catalog.fit import Index
 from catalog.keys import RECORD
 from catalog.pod import PodError, Subject, mapping_at, read_pod
-from webhook.apply import NO_EFFECTS, apply, take_back
+from webhook.apply import NO_EFFECTS, apply
 from webhook.decide import Labels, decide, replay
-from webhook.decision import Deny, Ignore, Place, Reason, clip
+from webhook.decision import Deny, Effects, Ignore, Place, Reason, clip
 from webhook.patch import Operation, diff
 from webhook.record import read_record, render_record
+from webhook.undo import already_there, take_back, without
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,28 +68,35 @@ def admit(
         return Deny(Reason.INVALID_POD, f"{error}; the API server would refuse it too")
     subject, old, found = now, NO_EFFECTS, list[str]()
     text = annotations.get(RECORD)
-    if text is not None:
-        believed = believe(text, serving)
-        if believed is None:
-            found.append("podsla.io/record does not follow from its own input; every field counts as the pod's own")
-        else:
-            old = believed.place.effects
-            subject = take_back(now, believed.before, old)
+    believed = believe(text, serving) if text is not None else None
+    if believed is not None:
+        subject, old = take_back(now, believed.before, believed.written), believed.written
+    elif text is not None:
+        found.append("podsla.io/record does not follow from its own input; every field counts as the pod's own")
     decision = decide(subject, namespace_labels, serving.index, today)
     if not isinstance(decision, Place):
         return decision
-    size = decision.choice.size.name
-    record = render_record(decision, subject, serving.index.catalog.revision)
-    after = apply(pod, decision.effects, record, size, old=old, restored=subject)
+    if believed is not None:
+        found += _news(believed.place, decision)
+    kept = already_there(pod, decision.effects, old)
+    record = render_record(decision, subject, serving.index.catalog.revision, kept)
+    after = apply(pod, decision.effects, record, decision.choice.size.name, old=old, restored=subject)
     return Sized(decision, after, diff(pod, after), tuple(map(clip, [*found, *decision.warnings])))
+
+
+def _news(before: Place, now: Place) -> list[str]:
+    """Say where a pod that was sized before gets something else now."""
+    was, is_now = (f"{p.choice.size.name} for class {p.sla_class.name}" for p in (before, now))
+    return [] if was == is_now else [f"was {was}, is {is_now} now"]
 
 
 @dataclass(frozen=True, slots=True)
 class Believed:
-    """A record that was replayed: the pod as it was before, and what it was given then."""
+    """A record that was replayed: the pod as it was before, what it was given then, and what was written of that."""
 
     before: Subject
     place: Place
+    written: Effects
 
 
 def believe(text: object, serving: Serving) -> Believed | None:
@@ -106,6 +114,6 @@ def believe(text: object, serving: Serving) -> Believed | None:
         place = replay(noted.before, noted.asked_class, noted.served_class, index)
     except (ValueError, TypeError, AttributeError, IndexError):
         return None  # a forged input may hold what no pod can
-    if place is None or render_record(place, noted.before, noted.revision) != text:
+    if place is None or render_record(place, noted.before, noted.revision, noted.kept) != text:
         return None
-    return Believed(noted.before, place)
+    return Believed(noted.before, place, without(place.effects, noted.kept))

@@ -1,4 +1,4 @@
-"""The pod as it shall be: effects written into it, and what an earlier decision wrote taken back. Pure.
+"""The pod as it shall be: effects written into it, and what only an earlier decision wanted taken out. Pure.
 
 Every function returns a new mapping that shares whatever it did not change with the one it was given.
 """
@@ -8,70 +8,13 @@ from typing import Any
 
 from catalog.keys import RECORD, SIZE
 from catalog.model import Requirement
-from catalog.pod import Container, Subject, Texts
-from catalog.quantity import QuantityError, parse_cpu_m, parse_integer
+from catalog.pod import REQUIRED, Subject, Texts
 from webhook.decision import ContainerWrite, Effects
+from webhook.undo import same_quantity
 
 Fields = Mapping[str, Any]
 
 NO_EFFECTS = Effects()
-
-
-def take_back(now: Subject, before: Subject, old: Effects) -> Subject:
-    """
-    Read *now* as it would be had the earlier decision not been taken.
-
-    A field that still is as that decision wrote it goes back to what it was before; what somebody changed since stays.
-    """
-    written = {write.name: write for write in old.containers}
-    earlier = {container.name: container for container in before.containers}
-    our_runtime = old.runtime_class is not None and now.runtime_class == old.runtime_class
-    return Subject(
-        keys=now.keys,
-        limits_written=_back(now.limits_written, old.annotations, before.limits_written),
-        containers=tuple(
-            _container_back(c, written[c.name], earlier[c.name]) if c.name in written and c.name in earlier else c
-            for c in now.containers
-        ),
-        pod_requests=_back(now.pod_requests, old.pod_requests, before.pod_requests),
-        pod_limits=_back(now.pod_limits, old.pod_limits, before.pod_limits),
-        overhead=before.overhead if our_runtime else now.overhead,  # the API server filled in that of our runtime
-        runtime_class=before.runtime_class if our_runtime else now.runtime_class,
-        claims=now.claims,
-        daemonset=now.daemonset,
-        bound=now.bound,
-        windows=now.windows,
-        mirror=now.mirror,
-    )
-
-
-def _container_back(now: Container, old: ContainerWrite, before: Container) -> Container:
-    requests = _back(now.requests, old.requests, before.requests)
-    return Container(now.name, now.kind, requests, _back(now.limits, old.limits, before.limits))
-
-
-def _back(now: Texts, old: Texts, before: Texts) -> Texts:
-    if not old:
-        return now
-    ours, earlier = dict(old), dict(before)
-    kept: dict[str, str] = {}
-    for key, text in now:
-        if key not in ours or not same_quantity(key, text, ours[key]):
-            kept[key] = text
-        elif key in earlier:
-            kept[key] = earlier[key]
-    return tuple(sorted(kept.items()))
-
-
-def same_quantity(resource: str, left: object, right: str) -> bool:
-    """Tell whether two texts are the same amount: the API server rewrites quantities in its own form."""
-    if left == right:
-        return True
-    parse = parse_cpu_m if resource == "cpu" else parse_integer
-    try:
-        return parse(left) == parse(right)
-    except QuantityError:
-        return False
 
 
 def apply(pod: Fields, effects: Effects, record: str, size: str, *, old: Effects, restored: Subject) -> Fields:
@@ -79,8 +22,8 @@ def apply(pod: Fields, effects: Effects, record: str, size: str, *, old: Effects
     Write *effects*, record and size into *pod*.
 
     Args:
-        old: What an earlier decision wrote; what it alone wanted is taken away again.
-        restored: The pod as `take_back` read it: what old fields go back to.
+        old: What an earlier decision wrote; what it alone wanted is taken out again.
+        restored: The pod as `take_back` read it: what resources go back to.
     """
     metadata = pod.get("metadata") or {}
     spec = pod.get("spec") or {}
@@ -92,8 +35,7 @@ def apply(pod: Fields, effects: Effects, record: str, size: str, *, old: Effects
     spec = _set_pod_resources(spec, effects, old, restored)
     spec = _set_affinity(spec, effects.requirements, old.requirements)
     spec = _set_tolerations(spec, effects, old)
-    if effects.runtime_class and not spec.get("runtimeClassName"):
-        spec = put(spec, "runtimeClassName", effects.runtime_class)
+    spec = _set_runtime(spec, effects, old)
     if metadata is pod.get("metadata") and spec is pod.get("spec"):
         return pod
     return {**pod, "metadata": metadata, "spec": spec}
@@ -121,15 +63,25 @@ def _set_annotations(present: Fields | None, effects: Effects, old: Effects, rec
     return {**{key: text for key, text in annotations.items() if key not in stale}, **wanted}
 
 
-def _set_pod_resources(spec: Fields, effects: Effects, old: Effects, restored: Subject) -> Fields:
-    if not (effects.pod_requests or effects.pod_limits or old.pod_requests or old.pod_limits):
+def _set_runtime(spec: Fields, effects: Effects, old: Effects) -> Fields:
+    """Set a runtime class where there is none, or ours; with ours goes the overhead that was filled in for it."""
+    present = spec.get("runtimeClassName")
+    if present == effects.runtime_class or (present and present != old.runtime_class):
         return spec
-    resources: Fields = spec.get("resources") or {}
-    for kind, new, before, earlier in (
-        ("requests", effects.pod_requests, old.pod_requests, restored.pod_requests),
-        ("limits", effects.pod_limits, old.pod_limits, restored.pod_limits),
-    ):
-        resources = _set_resources(resources, kind, new, before, earlier)
+    spec = drop(spec, "overhead") if present else spec
+    return (
+        put(spec, "runtimeClassName", effects.runtime_class)
+        if effects.runtime_class
+        else drop(spec, "runtimeClassName")
+    )
+
+
+def _set_pod_resources(spec: Fields, effects: Effects, old: Effects, restored: Subject) -> Fields:
+    before: Fields = spec.get("resources") or {}
+    resources = _set_resources(before, "requests", effects.pod_requests, old.pod_requests, restored.pod_requests)
+    resources = _set_resources(resources, "limits", effects.pod_limits, old.pod_limits, restored.pod_limits)
+    if resources is before:
+        return spec
     return put(spec, "resources", resources) if resources else drop(spec, "resources")
 
 
@@ -145,25 +97,31 @@ def _set_containers(
         name = str(container.get("name", ""))
         if name not in new and name not in before:
             return container
-        resources: Fields = container.get("resources") or {}
+        present: Fields = container.get("resources") or {}
         write, undo, back = new.get(name, nothing), before.get(name, nothing), earlier[name]
-        resources = _set_resources(resources, "requests", write.requests, undo.requests, back.requests)
+        resources = _set_resources(present, "requests", write.requests, undo.requests, back.requests)
         resources = _set_resources(resources, "limits", write.limits, undo.limits, back.limits)
-        return put(container, "resources", resources)
+        if resources is present:
+            return container
+        return put(container, "resources", resources) if resources else drop(container, "resources")
 
     return rewritten(containers, rewrite)
 
 
 def _set_resources(resources: Fields, kind: str, new: Texts, old: Texts, restored: Texts) -> Fields:
-    amounts: Fields = resources.get(kind) or {}
-    wanted, earlier = dict(new), dict(restored)
-    for resource, text in old:
-        if resource in wanted or not same_quantity(resource, amounts.get(resource), text):
-            continue
-        amounts = put(amounts, resource, earlier[resource]) if resource in earlier else drop(amounts, resource)
-    for resource, text in new:
+    """Set *new* amounts; what *old* alone wanted goes back to what was *restored*."""
+    before: Fields = resources.get(kind) or {}
+    amounts, wanted, earlier = before, dict(new), dict(restored)
+    for resource, _ in old:
+        if resource not in wanted and resource not in earlier:
+            amounts = drop(amounts, resource)
+        elif resource not in wanted:
+            wanted[resource] = earlier[resource]
+    for resource, text in wanted.items():
         if not same_quantity(resource, amounts.get(resource), text):
             amounts = put(amounts, resource, text)
+    if amounts is before:
+        return resources
     return put(resources, kind, amounts) if amounts else drop(resources, kind)
 
 
@@ -175,18 +133,17 @@ def _set_affinity(spec: Fields, new: Sequence[Requirement], old: Sequence[Requir
     stale = [e for e in (requirement.as_expression() for requirement in old) if e not in wanted]
     affinity: Fields = spec.get("affinity") or {}
     node: Fields = affinity.get("nodeAffinity") or {}
-    key = "requiredDuringSchedulingIgnoredDuringExecution"
-    required: Fields = node.get(key) or {}
+    required: Fields = node.get(REQUIRED) or {}
     terms = list(required.get("nodeSelectorTerms") or [])
     changed = [term for term in (_set_term(term, wanted, stale) for term in terms) if term is not None]
     if wanted and not terms:
         changed = [{"matchExpressions": wanted}]
     if not changed:
-        node = drop(node, key)
+        node = drop(node, REQUIRED)
         affinity = put(affinity, "nodeAffinity", node) if node else drop(affinity, "nodeAffinity")
         return put(spec, "affinity", affinity) if affinity else drop(spec, "affinity")
     required = put(required, "nodeSelectorTerms", _shared(terms, changed))
-    return put(spec, "affinity", put(affinity, "nodeAffinity", put(node, key, required)))
+    return put(spec, "affinity", put(affinity, "nodeAffinity", put(node, REQUIRED, required)))
 
 
 def _set_term(term: Fields, wanted: Sequence[Fields], stale: Sequence[Fields]) -> Fields | None:

@@ -1,10 +1,10 @@
 """How CPU and memory of a pod are raised: never lowered, and never so that it loses Guaranteed QoS. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from catalog.demand import CPU, RAM, amount, requested
+from catalog.demand import CPU, RAM, amount, requested, standing
 from catalog.dimension import MEMORY, VCPU, Dimension
 from catalog.pod import Container, Kind, Subject, Texts
 from catalog.target import Resources
@@ -16,11 +16,11 @@ _WHOLE_M: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """CPU and memory to set, at pod level or on one container."""
+    """CPU and memory to set, at pod level or on containers."""
 
     pod_requests: Texts = ()
     pod_limits: Texts = ()
-    container: ContainerWrite | None = None
+    containers: tuple[ContainerWrite, ...] = ()
 
 
 def is_guaranteed(subject: Subject) -> bool:
@@ -30,8 +30,9 @@ def is_guaranteed(subject: Subject) -> bool:
     Source:
         kubernetes, pkg/apis/core/v1/helper/qos: pod-level resources, where set, decide alone.
     """
-    if subject.pod_requests or subject.pod_limits:
-        return all(_equal(subject.pod_requests, subject.pod_limits, resource) for _, resource in RESOURCES)
+    if has_pod_level(subject):
+        now = requested(subject)
+        return all((limit := amount(subject.pod_limits, r)) and limit == now.get(r) for _, r in RESOURCES)
     return all(_equal(c.requests, c.limits, resource) for c in subject.containers for _, resource in RESOURCES)
 
 
@@ -40,19 +41,24 @@ def _equal(requests: Texts, limits: Texts, resource: str) -> bool:
     return bool(limit) and request in (None, limit)
 
 
+def has_pod_level(subject: Subject) -> bool:
+    """Tell whether the pod has resources of its own beside its containers'."""
+    return bool(subject.pod_requests or subject.pod_limits)
+
+
 def on_containers(subject: Subject, where: Resources) -> bool:
     """
     Tell whether CPU and memory go on a container rather than on the pod.
 
     The kubelet's static policy gives no exclusive cores to a pod with pod-level resources, so a Guaranteed pod with
-    whole CPUs keeps its own; Windows pods cannot have pod-level resources.
+    whole CPUs keeps its own; Windows pods cannot have pod-level resources. A pod that has them already keeps to them.
     """
-    return where is Resources.CONTAINERS or subject.windows or has_whole_cpus(subject)
+    return not has_pod_level(subject) and (where is Resources.CONTAINERS or subject.windows or has_whole_cpus(subject))
 
 
 def has_whole_cpus(subject: Subject) -> bool:
     """Tell whether the static CPU policy would give exclusive cores to a container of the pod."""
-    if subject.pod_requests or subject.pod_limits or not is_guaranteed(subject):
+    if has_pod_level(subject) or not is_guaranteed(subject):
         return False
     return any(_is_whole(container) for container in subject.containers if container.kind is not Kind.INIT)
 
@@ -71,7 +77,8 @@ def raised_floor(
     """
     raised = {d: floor[d] if floor[d] > now.get(resource, 0) else 0 for d, resource in RESOURCES}
     if raised[VCPU] and on_containers(subject, where) and has_whole_cpus(subject):
-        raised[VCPU] = now[CPU] - (now[CPU] - floor[VCPU]) // _WHOLE_M * _WHOLE_M
+        stands = standing(subject).requested[CPU]
+        raised[VCPU] = stands - (stands - floor[VCPU]) // _WHOLE_M * _WHOLE_M
     return raised
 
 
@@ -87,7 +94,7 @@ def raise_to(subject: Subject, goals: Mapping[Dimension, int], where: Resources,
     if where is Resources.NONE or not any(goals.values()):
         return Compute()
     if on_containers(subject, where):
-        return Compute(container=_raise_container(subject, goals))
+        return Compute(containers=tuple(_raise_containers(subject, goals, whole=whole)))
     guaranteed, now = is_guaranteed(subject), requested(subject)
     requests, limits = list[tuple[str, str]](), list[tuple[str, str]]()
     for dimension, resource in RESOURCES:
@@ -103,22 +110,29 @@ def raise_to(subject: Subject, goals: Mapping[Dimension, int], where: Resources,
     return Compute(tuple(requests), tuple(limits))
 
 
-def _raise_container(subject: Subject, goals: Mapping[Dimension, int]) -> ContainerWrite | None:
-    guaranteed, now = is_guaranteed(subject), requested(subject)
-    container = first_running(subject, whole_cpus=has_whole_cpus(subject))
-    requests, limits = list[tuple[str, str]](), list[tuple[str, str]]()
-    for dimension, resource in RESOURCES:
-        more = goals[dimension] - now.get(resource, 0)
-        if dimension is VCPU and has_whole_cpus(subject):
-            more = more // _WHOLE_M * _WHOLE_M
-        if more <= 0:
-            continue
-        limit, request = amount(container.limits, resource), amount(container.requests, resource)
-        goal = (request if request is not None else limit or 0) + more
-        requests.append((resource, dimension.render(goal)))
-        if guaranteed or (limit is not None and limit < goal):
-            limits.append((resource, dimension.render(goal)))
-    return ContainerWrite(container.name, tuple(requests), tuple(limits)) if requests else None
+def _raise_containers(subject: Subject, goals: Mapping[Dimension, int], *, whole: bool) -> Iterator[ContainerWrite]:
+    """Put what is missing on one container; of a whole sandbox, every limit is a request too."""
+    stands = standing(subject).needed if whole else standing(subject).requested
+    taker = first_running(subject, whole_cpus=has_whole_cpus(subject))
+    for container in subject.containers:
+        requests, limits = dict[str, str](), dict[str, str]()
+        for dimension, resource in RESOURCES:
+            limit, request = amount(container.limits, resource), amount(container.requests, resource)
+            if not goals[dimension] or container.kind is Kind.INIT:
+                continue
+            if whole and limit is not None and request is not None and request < limit:
+                requests[resource] = dimension.render(limit)
+            more = goals[dimension] - stands.get(resource, 0) if container is taker else 0
+            if dimension is VCPU and has_whole_cpus(subject):
+                more = more // _WHOLE_M * _WHOLE_M
+            if more <= 0:
+                continue
+            own = (limit if whole else request) or request or limit or 0
+            requests[resource] = dimension.render(own + more)
+            if whole or is_guaranteed(subject) or (limit is not None and limit < own + more):
+                limits[resource] = dimension.render(own + more)
+        if requests:
+            yield ContainerWrite(container.name, tuple(requests.items()), tuple(limits.items()))
 
 
 def first_running(subject: Subject, *, whole_cpus: bool = False) -> Container:

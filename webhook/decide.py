@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
-from catalog.demand import demand, sums, uncovered
+from catalog.demand import CPU, RAM, demand, overhead, sums, uncovered
 from catalog.dimension import (
     BY_MIN_KEY,
     DIMENSIONS,
@@ -196,7 +196,7 @@ def _serve(subject: Subject, asked: Asked, sla_class: SlaClass, index: Index) ->
     if sla_class.gpu and (conflict := _gpu_conflict(needs, sla_class, on_demand=on_demand)):
         return conflict
     floor = _floor(subject, summed.requested, promised, missing, sla_class, index)
-    ask = at_least(floor, needs)
+    ask = at_least(_with_overhead(floor, subject, runtime), needs)
     choice = index.choose(sla_class, ask)
     if choice is None:
         return Deny(Reason.NO_SIZE_FITS, _nothing_fits(sla_class, ask, index))
@@ -255,6 +255,15 @@ def _floor(
     if sla_class.gpu:
         floor[GPU_COUNT.index] = sla_class.gpu.count
     return tuple(floor)
+
+
+def _with_overhead(floor: Ask, subject: Subject, runtime: Runtime) -> Ask:
+    """Add what the sandbox itself costs to the CPU and memory that are written."""
+    if not (subject.overhead or runtime.runtime_class):
+        return floor
+    costs = overhead(subject, runtime)
+    more = {VCPU: costs[CPU], MEMORY: costs[RAM]}
+    return tuple(want + more.get(d, 0) if want else 0 for d, want in zip(DIMENSIONS, floor, strict=True))
 
 
 def _unkept(subject: Subject, sla_class: SlaClass, index: Index, runtime: Runtime | None) -> Deny | None:

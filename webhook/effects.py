@@ -9,7 +9,7 @@ from typing import Final
 
 import orjson
 
-from catalog.demand import amount, overhead
+from catalog.demand import amount, overhead, standing
 from catalog.dimension import (
     DIMENSIONS,
     DISK,
@@ -29,10 +29,10 @@ from catalog.dimension import (
 from catalog.fit import Choice, Index
 from catalog.keys import DO_NOT_DISRUPT, GPU_SEATS, INSTANCE_TYPE, SAFE_TO_EVICT
 from catalog.model import GpuMode, Requirement, Reserve, SlaClass
-from catalog.pod import Subject, Texts
+from catalog.pod import Container, Subject, Texts
 from catalog.quantity import QuantityError, parse_integer, render_integer
 from catalog.target import Consumer, Direction, Mechanism, Runtime, State
-from webhook.compute import RESOURCES, first_running, raise_to
+from webhook.compute import RESOURCES, first_running, on_containers, raise_to
 from webhook.decision import ContainerWrite, Effects, Holding, Reason
 
 MAX_ECI_SPECS: Final = 5
@@ -69,7 +69,7 @@ def effects(index: Index, granted: Granted, told: Texts) -> Effects:
     target, subject = index.target, granted.subject
     whole = granted.reserve is Reserve.SIZE
     compute = raise_to(subject, _goals(granted), target.resources, whole=whole)
-    writes = [w for w in (compute.container, _extended(index, granted)) if w is not None]
+    writes = [*compute.containers, *_extended(index, granted)]
     return Effects(
         pod_requests=compute.pod_requests,
         pod_limits=compute.pod_limits,
@@ -102,22 +102,29 @@ def _merged(writes: Sequence[ContainerWrite]) -> tuple[ContainerWrite, ...]:
     )
 
 
-def _extended(index: Index, granted: Granted) -> ContainerWrite | None:
+def _extended(index: Index, granted: Granted) -> list[ContainerWrite]:
     """Reservations and GPUs, as integers with requests equal to limits, on the first container."""
     first = first_running(granted.subject)
     texts = []
     for dimension in granted.kept:
+        more = granted.figure(dimension) - granted.demand[dimension.index]
         consumers = index.consumers_of(dimension)
-        if dimension.resource and any(c.by is Mechanism.RESERVATION for c in consumers):
-            own = amount(first.limits, dimension.resource) or 0
-            others = granted.demand[dimension.index] - own
-            texts.append((dimension.resource, dimension.render(granted.figure(dimension) - others)))
+        if dimension.resource and more > 0 and any(c.by is Mechanism.RESERVATION for c in consumers):
+            texts.append((dimension.resource, dimension.render(_share(granted, dimension, dimension.resource, first))))
     gpu, target_gpu = granted.sla_class.gpu, index.target.gpu
     if gpu and target_gpu and granted.on_demand:
         texts.append((GPU_SEATS, str(gpu.count)))
     elif gpu and target_gpu and not granted.demand[GPU_COUNT.index]:
         texts.append((target_gpu.resource, str(gpu.count)))
-    return ContainerWrite(first.name, tuple(texts), tuple(texts)) if texts else None
+    return [ContainerWrite(first.name, tuple(texts), tuple(texts))] if texts else []
+
+
+def _share(granted: Granted, dimension: Dimension, resource: str, first: Container) -> int:
+    """What the first container reserves, so that it and those beside it come to what the pod gets."""
+    if not granted.demand[dimension.index]:
+        return granted.figure(dimension)
+    own = amount(first.limits, resource) or amount(first.requests, resource) or 0
+    return own + granted.figure(dimension) - standing(granted.subject).needed.get(resource, 0)
 
 
 def requirements(index: Index, granted: Granted) -> tuple[Requirement, ...]:
@@ -255,7 +262,7 @@ def _holding(index: Index, granted: Granted, dimension: Dimension, offer: Figure
     offered = offer[dimension.index] or 0
     ask = granted.ask[dimension.index]
     if dimension in (VCPU, MEMORY):
-        whole = granted.reserve is Reserve.SIZE
+        whole = granted.reserve is Reserve.SIZE and not on_containers(granted.subject, index.target.resources)
         by = (Mechanism.ECI_USE_SPECS.value,) if index.target.names_sizes else ("kubelet",)
         return Holding(dimension, ask, offered, State.ENFORCED if whole else State.RESERVED, by)
     if dimension is GPU_COUNT:

@@ -15,9 +15,9 @@ from catalog.keys import RECORD
 from catalog.model import Reserve
 from catalog.pod import PodError, Subject, mapping_at, read_pod
 from webhook.admit import Serving, believe
-from webhook.apply import take_back
 from webhook.decide import Labels, decide
 from webhook.decision import Decision, Deny, Ignore, Place
+from webhook.undo import take_back
 
 
 class Outcome(StrEnum):
@@ -118,7 +118,7 @@ def _read(named: NamedPod, old: Serving) -> tuple[Subject, Place | None]:
     believed = believe(annotations.get(RECORD), old)
     if believed is None:
         return now, None
-    subject = take_back(now, believed.before, believed.place.effects)
+    subject = take_back(now, believed.before, believed.written)
     return replace(subject, bound=believed.before.bound), believed.place
 
 

@@ -13,13 +13,19 @@ import orjson
 from catalog.dimension import lacking, render
 from catalog.pod import Container, Kind, Subject, Texts
 from webhook.decision import Place
+from webhook.undo import Kept
 
 VERSION: Final = 1
 MAX_RECORD_BYTES: Final = 200_000  # annotations of one object may have 256 KiB together
 
 
-def render_record(place: Place, subject: Subject, revision: str) -> str:
-    """Write the record of a decision: sorted keys, one form only."""
+def render_record(place: Place, subject: Subject, revision: str, kept: Kept) -> str:
+    """
+    Write the record of a decision: sorted keys, one form only.
+
+    Args:
+        kept: What the decision wants that the pod had by itself; see `webhook.undo.already_there`.
+    """
     choice = place.choice
     record: dict[str, Any] = {
         "version": VERSION,
@@ -45,6 +51,8 @@ def render_record(place: Place, subject: Subject, revision: str) -> str:
     if choice.smaller and choice.smaller_offer:
         short = {d.path: render(d, choice.smaller_offer[d.index]) for d in lacking(choice.smaller_offer, place.ask)}
         record["nextSmaller"] = {"size": choice.smaller.name, "offers": short}
+    if kept:
+        record["kept"] = kept
     if place.dropped:
         record["dropped"] = [d.path for d in place.dropped]
     if place.uncovered:
@@ -60,6 +68,7 @@ class Noted:
     asked_class: str
     served_class: str
     before: Subject
+    kept: Kept
 
 
 def read_record(text: object) -> Noted | None:
@@ -69,7 +78,8 @@ def read_record(text: object) -> Noted | None:
     try:
         record = orjson.loads(text)
         served = record["class"]
-        noted = Noted(record["revision"], record.get("fallbackFrom", served), served, load_subject(record["input"]))
+        asked, kept = record.get("fallbackFrom", served), tuple(record.get("kept", ()))
+        noted = Noted(record["revision"], asked, served, load_subject(record["input"]), kept)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
     words = (noted.revision, noted.asked_class, noted.served_class)

@@ -118,8 +118,7 @@ class TestAdmit:
         assert (ran.code, ran.out) == (1, "")
         assert (
             "Pod/p: refused, UnknownClass: class 'net-intensiv' is in no catalogue; "
-            "did you mean net-intensive or disk-intensive?"
-            in ran.err
+            "did you mean net-intensive or disk-intensive?" in ran.err
         )
         assert ran.err.endswith("1 of 2 pods refused; nothing printed\n")
 
