@@ -112,7 +112,7 @@ def believe(text: object, serving: Serving) -> Believed | None:
         return None
     try:
         place = replay(noted.before, noted.asked_class, noted.served_class, index)
-    except (ValueError, TypeError, AttributeError, IndexError):
+    except (ValueError, TypeError, AttributeError, LookupError):
         return None  # a forged input may hold what no pod can
     if place is None or render_record(place, noted.before, noted.revision, noted.kept) != text:
         return None

@@ -109,7 +109,10 @@ def load_subject(dumped: Mapping[str, Any]) -> Subject:
     found |= {name: dumped[name] for name in _PLAIN_FIELDS if name in dumped}
     if "claims" in found:
         found["claims"] = tuple(str(claim) for claim in found["claims"])
-    return Subject(containers=tuple(_load_container(c) for c in dumped["containers"]), **found)
+    containers = tuple(_load_container(c) for c in dumped["containers"])
+    if not any(container.kind is Kind.RUNNING for container in containers):
+        raise ValueError("no pod is without a container")
+    return Subject(containers=containers, **found)
 
 
 _TEXT_FIELDS: Final = ("keys", "limits_written", "pod_requests", "pod_limits", "overhead")
