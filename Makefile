@@ -31,6 +31,9 @@ check: .venv/ready ## format, lint, types, import directions
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
+shipped: .venv/ready ## make the shipped sizes anew: make shipped ECS_CSV=ecs-instance-types.csv
+	$(BIN)/podsla catalog import ecs $(ECS_CSV) > catalog/shipped/ecs.yaml
+
 format: .venv/ready ## rewrite the code in the project's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .

@@ -8,7 +8,6 @@ import os
 import platform
 import statistics
 import sys
-import sysconfig
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -71,7 +70,9 @@ def resized(catalog: Catalog, count: int) -> Catalog:
     sizes = catalog.sizes
     if count < len(sizes):
         families = catalog.classes["net-intensive"].sizes.families
-        sizes = tuple(sorted(sizes, key=lambda size: size.family not in families)[:count])  # those that can serve first
+        can_serve = [size for size in sizes if size.family in families]
+        rest = [size for size in sizes if size.family not in families]
+        sizes = (*can_serve[:: max(1, len(can_serve) // count)], *rest)[:count]
     copies = -(-count // len(sizes))
     many = [replace(size, name=f"{size.name}-{n}") if n else size for n in range(copies) for size in sizes]
     return make_catalog(many[:count], list(catalog.classes.values()))
@@ -201,8 +202,7 @@ def machine() -> str:
         ),
         platform.processor(),
     )
-    optimised = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
-    python = f"Python {platform.python_version()} ({'with' if optimised else 'without'} profile-guided optimisation)"
+    python = f"Python {platform.python_version()} ({platform.python_compiler()})"
     return f"{os.cpu_count()} x {model}, {platform.system()} {platform.release()}, {python}"
 
 

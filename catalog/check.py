@@ -1,6 +1,6 @@
 """What a schema cannot say of classes: can any size serve them, and does everything they name exist. Pure."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from catalog.dimension import DIMENSIONS, GPU_COUNT, Dimension, lacking, render
@@ -17,8 +17,10 @@ class PlacedClass(Protocol):
     def problem(self, message: str, *inner: str | int) -> Problem: ...
 
 
-def check_classes(classes: Mapping[str, PlacedClass], sizes: Sequence[SandboxSize]) -> Iterator[Problem]:
-    """Find every class that could never be served as it stands."""
+def check_classes(
+    classes: Mapping[str, PlacedClass], sizes: Sequence[SandboxSize], unread: Collection[str]
+) -> Iterator[Problem]:
+    """Find every class that could never be served as it stands; *unread* are classes that have faults of their own."""
     families = {size.family for size in sizes}
     names = {size.name for size in sizes}
     models = {size.gpu.model for size in sizes if size.gpu and size.gpu.model}
@@ -32,7 +34,7 @@ def check_classes(classes: Mapping[str, PlacedClass], sizes: Sequence[SandboxSiz
         yield from _unknown(placed, sorted(c.sizes.families), families, "family", "sizes", "families")
         yield from _unknown(placed, sorted(c.sizes.names), names, "size", "sizes", "names")
         yield from _unknown(placed, c.gpu.models if c.gpu else (), models, "GPU model of any size", "gpu", "models")
-        yield from _references(placed, classes)
+        yield from _references(placed, classes, unread)
         yield from _serveable(placed, [size for size in sizes if allows(c, size)])
 
 
@@ -48,9 +50,9 @@ def _unknown(placed: PlacedClass, written: Sequence[str], known: set[str], kind:
             yield placed.problem(f"{name!r} is no {kind}; {nearest(name, known)}", *path)
 
 
-def _references(placed: PlacedClass, classes: Mapping[str, PlacedClass]) -> Iterator[Problem]:
-    c = placed.value
-    yield from _unknown(placed, c.fallback, set(classes), "class", "fallback")
+def _references(placed: PlacedClass, classes: Mapping[str, PlacedClass], unread: Collection[str]) -> Iterator[Problem]:
+    c, known = placed.value, {*classes, *unread}
+    yield from _unknown(placed, c.fallback, known, "class", "fallback")
     if len(set(c.fallback)) < len(c.fallback):
         yield placed.problem("names a class twice; keep one", "fallback")
     cycle = _cycle(c.name, classes)
@@ -58,7 +60,7 @@ def _references(placed: PlacedClass, classes: Mapping[str, PlacedClass]) -> Iter
         yield placed.problem(f"comes back to the class itself: {' → '.join(cycle)}; remove one of them", "fallback")
     if c.deprecated and c.deprecated.replaced_by is not None:
         replacement = c.deprecated.replaced_by
-        yield from _unknown(placed, (replacement,), set(classes) - {c.name}, "other class", "deprecated", "replacedBy")
+        yield from _unknown(placed, (replacement,), known - {c.name}, "other class", "deprecated", "replacedBy")
 
 
 def _cycle(start: str, classes: Mapping[str, PlacedClass]) -> tuple[str, ...]:
@@ -95,6 +97,9 @@ def _serveable(placed: PlacedClass, allowed: Sequence[SandboxSize]) -> Iterator[
             wants = f"{d} is {d.render(ask[d.index])}, and the best allowed size has {render(d, best)}"
             yield placed.problem(f"{wants}; lower it or allow other sizes", *_floor(d))
         tunable, maximum = c.maximum(d)
+        if tunable and maximum is not None and maximum < c.floor[d.index]:
+            wants = f"{d.render(maximum)} is below the floor of {d.render(c.floor[d.index])}"
+            yield placed.problem(f"{wants}; raise it, or drop the tunable", "tunable", d.path, "max")
         if tunable and maximum is not None and maximum > (best or 0):
             wants = f"{d.render(maximum)} is above every allowed size (best: {render(d, best)})"
             yield placed.problem(f"{wants}; lower it to what exists", "tunable", d.path, "max")

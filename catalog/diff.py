@@ -140,6 +140,8 @@ def _size_fields(size: SandboxSize) -> dict[str, str]:
     fields = {"family": size.family, "arch": size.arch, "cost": render_cpu_m(size.cost_m)}
     if size.generation is not None:
         fields["generation"] = str(size.generation)
+    if size.local_disk:
+        fields["localDisk"] = "true"
     fields |= {path: str(value) for path, value in size.shown}
     return fields | (_gpu_fields(size.gpu) if size.gpu else {})
 

@@ -90,7 +90,6 @@ RESERVABLE: Final = tuple(d for d in DIMENSIONS if d.resource)
 DISK: Final = (DISK_IOPS, DISK_BYTES)
 BY_PATH: Final[Mapping[str, Dimension]] = {d.path: d for d in DIMENSIONS}
 BY_MIN_KEY: Final[Mapping[str, Dimension]] = {d.min_key: d for d in TUNABLE if d.min_key}
-BY_RESOURCE: Final[Mapping[str, Dimension]] = {d.resource: d for d in RESERVABLE if d.resource}
 
 NOTHING: Final[Ask] = (0,) * len(DIMENSIONS)
 

@@ -164,7 +164,7 @@ def compile_index(catalog: Catalog, target: Target) -> Index:
     offers = tuple(target.offer(size) for size in catalog.sizes)
     here = [target.has(size) for size in catalog.sizes]
     allowed = {
-        name: sum(1 << p for p, size in enumerate(catalog.sizes) if here[p] and allows(sla_class, size))
+        name: sum(1 << p for p, size in enumerate(catalog.sizes) if here[p] and _serves(sla_class, size, target))
         for name, sla_class in catalog.classes.items()
     }
     ladders = tuple(_ladder(offers, d) for d in DIMENSIONS)
@@ -181,6 +181,11 @@ def compile_index(catalog: Catalog, target: Target) -> Index:
         exact=all(ladder.exact for ladder in ladders),
         placeable=target.can_place,
     )
+
+
+def _serves(sla_class: SlaClass, size: SandboxSize, target: Target) -> bool:
+    """Tell whether a size may serve a class here: the class allows it, and its pods are let onto such nodes."""
+    return allows(sla_class, size) and (sla_class.gpu is None or target.reaches(size, sla_class.gpu.models))
 
 
 def _placement(catalog: Catalog, sla_class: SlaClass, allowed: int) -> Iterator[Requirement]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from catalog.model import Catalog
-from catalog.problems import InvalidError, Problem
+from catalog.problems import InvalidError, Problem, nearest
 from catalog.reader import read_catalog
 from catalog.target import Target, read_target
 from catalog.yamltext import Document, parse_documents
@@ -27,9 +27,9 @@ def load_catalog(paths: Iterable[Path]) -> Catalog:
     return read_catalog(load_documents(paths))
 
 
-def load_documents(paths: Iterable[Path]) -> list[Document]:
+def load_documents(paths: Iterable[Path], *, recursive: bool = False) -> list[Document]:
     """
-    Read every YAML or JSON document of files and folders.
+    Read every YAML or JSON document of files and folders; a file in a folder may be empty.
 
     Raises:
         InvalidError: Some file cannot be read or is no YAML; every problem of every file is named.
@@ -37,23 +37,24 @@ def load_documents(paths: Iterable[Path]) -> list[Document]:
     problems: list[Problem] = []
     documents: list[Document] = []
     for path in paths:
-        for file in _files(path, problems):
+        for file in _files(path, problems, recursive=recursive):
             try:
                 found = parse_documents(read_text(file), str(file))
             except InvalidError as error:
                 problems += error.problems
                 continue
             documents += [document for document in found if document.data is not None]
-            if all(document.data is None for document in found):
+            if file == path and all(document.data is None for document in found):
                 problems.append(Problem(str(file), 0, "", "is empty; write a document or remove the file"))
     if problems:
         raise InvalidError(problems)
     return documents
 
 
-def _files(path: Path, problems: list[Problem]) -> Iterator[Path]:
+def _files(path: Path, problems: list[Problem], *, recursive: bool) -> Iterator[Path]:
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES and file.is_file())
+        inside = path.rglob("*") if recursive else path.iterdir()
+        files = sorted(file for file in inside if file.suffix in SUFFIXES and file.is_file())
         if not files:
             problems.append(Problem(str(path), 0, "", "the folder holds no .yaml, .yml or .json file"))
         yield from files
@@ -103,6 +104,6 @@ def load_target(name: str) -> Target:
     if name in shipped:
         return read_target(load_documents([shipped[name]]))
     if "/" not in name and "." not in name:
-        known = ", ".join(shipped)
-        raise InvalidError([Problem(name, 0, "", f"is no shipped target (those are {known}) and no file; name one")])
+        message = f"is no shipped target and no file; {nearest(name, shipped)}"
+        raise InvalidError([Problem(name, 0, "", message)])
     return read_target(load_documents([Path(name)]))

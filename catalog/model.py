@@ -1,10 +1,10 @@
 """What a catalogue says, as frozen values; order and emptiness are settled on creation."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from catalog.dimension import GPU_COUNT, MEMORY, NOTHING, VCPU, Ask, Dimension, Figures
 
@@ -43,6 +43,7 @@ class SandboxSize:
         figures: What is promised, in the order of `DIMENSIONS`; None where nothing is published.
         cost_m: Rank in thousandths; the vCPU where the catalogue gives none.
         shown: Figures that are displayed and never promised (turbo, bursts), by their YAML path.
+        local_disk: Whether it has disks of its host; no dimension counts them.
     """
 
     name: str
@@ -53,6 +54,7 @@ class SandboxSize:
     gpu: SizeGpu | None = None
     arch: str = "amd64"
     shown: tuple[tuple[str, int | str], ...] = ()
+    local_disk: bool = False
 
     @property
     def order(self) -> tuple[int, int, int, str]:
@@ -111,6 +113,14 @@ class SizeFilter:
         return listed and (self.min_generation is None or (size.generation or 0) >= self.min_generation)
 
 
+Toleration: TypeAlias = tuple[tuple[str, str | int], ...]
+
+
+def read_tolerations(written: Iterable[Mapping[str, str | int]]) -> tuple[Toleration, ...]:
+    """Freeze tolerations; their order means nothing."""
+    return tuple(sorted((tuple(sorted(t.items())) for t in written), key=str))
+
+
 class GpuMode(StrEnum):
     """Whether a pod holds its GPU for life, or borrows one while it runs."""
 
@@ -148,7 +158,7 @@ class SlaClass:
     sizes: SizeFilter = SizeFilter()
     reserve: Reserve | None = None
     runtime: str | None = None
-    tolerations: tuple[tuple[tuple[str, str | int], ...], ...] = ()
+    tolerations: tuple[Toleration, ...] = ()
     tunable: tuple[tuple[Dimension, int | None], ...] = ()
     best_effort: tuple[Dimension, ...] = ()
     fallback: tuple[str, ...] = ()

@@ -57,13 +57,15 @@ class Subject:
     A pod, as far as a decision is concerned.
 
     Attributes:
-        keys: Every podsla.io/ annotation, and every podsla.io/ label but the size.
+        keys: Every podsla.io/ annotation but the record.
+        stray_labels: podsla.io/ labels that nobody but us writes, or that should be annotations.
         limits_written: Those of `LIMIT_ANNOTATIONS` that the pod carries.
         pod_requests: Pod-level requests, with pod_limits; empty on a pod that has none.
         claims: Volumes that are persistent volume claims.
     """
 
     keys: Texts = ()
+    stray_labels: tuple[str, ...] = ()
     limits_written: Texts = ()
     containers: tuple[Container, ...] = ()
     pod_requests: Texts = ()
@@ -117,7 +119,8 @@ def read_pod(pod: Mapping[str, Any]) -> Subject:
     if not any(container.kind is Kind.RUNNING for container in containers):
         raise PodError("spec.containers must name at least one container")
     return Subject(
-        keys=_keys(annotations, labels),
+        keys=_ours(annotations, RECORD),
+        stray_labels=tuple(key for key, _ in _ours(labels, SIZE)),
         limits_written=tuple((key, str(annotations[key])) for key in LIMIT_ANNOTATIONS if key in annotations),
         containers=containers,
         pod_requests=_texts(resources.get("requests"), "spec.resources.requests"),
@@ -156,15 +159,12 @@ def _is_daemonset(owner: Any) -> bool:
     return isinstance(owner, dict) and owner.get("kind") == "DaemonSet" and bool(owner.get("controller"))
 
 
-def _keys(annotations: Mapping[str, Any], labels: Mapping[str, Any]) -> Texts:
+def _ours(fields: Mapping[str, Any], own: str) -> Texts:
+    """List what stands under our domain, less the key that we write ourselves."""
     try:
-        ours = {key: str(labels[key]) for key in labels if key.startswith(DOMAIN) and key != SIZE}
-        for key in annotations:
-            if key.startswith(DOMAIN) and key != RECORD:
-                ours[key] = str(annotations[key])
+        return tuple(sorted((key, str(fields[key])) for key in fields if key.startswith(DOMAIN) and key != own))
     except AttributeError:
         raise PodError("metadata: a key of labels or annotations is no text; put it in quotes") from None
-    return tuple(sorted(ours.items()))
 
 
 def _containers(spec: Mapping[str, Any], group: str) -> Iterable[Container]:

@@ -24,9 +24,8 @@ class QuantityError(ValueError):
 def _scaled(text: str, thousandths: int) -> int:
     match = _QUANTITY.fullmatch(text) if len(text) <= _MAX_CHARACTERS else None
     if match is None or not (match["whole"] or match["part"]):
-        raise QuantityError(
-            f"{text[:40]!r} is not a quantity; write a number with an optional suffix, as 4, 1500M or 8Gi"
-        )
+        hint = "a thousand is k" if text[-1:] == "K" else "write a number with an optional suffix, as 4, 1500M or 8Gi"
+        raise QuantityError(f"{text[:40]!r} is not a quantity; {hint}")
     if match["sign"] == "-" and (match["whole"] or "").strip("0") + (match["part"] or "").strip("0"):
         raise QuantityError(f"{text!r} is negative; write 0 or more")
     part = match["part"] or ""
@@ -71,6 +70,33 @@ def parse_integer(value: object) -> int:
         apimachinery, resource.Quantity.Value: it rounds up too.
     """
     return _scaled(value if type(value) is str else _text(value), 0)
+
+
+def parse_whole(value: object) -> int:
+    """
+    Read a quantity that must be a whole number of base units, as a published figure is: "2m" or "2.5" is none.
+
+    Raises:
+        QuantityError: As `parse_integer`, or a part of a unit would be rounded away.
+    """
+    number = parse_integer(value)
+    if parse_cpu_m(value) != 1000 * number:
+        raise QuantityError(
+            f"{str(value)!r} is no whole number of units; m is a thousandth, M a million: write 2500, 2M"
+        )
+    return number
+
+
+def parse_vcpu(value: object) -> int:
+    """
+    Read the vCPU of a size or floor as millicores: a quantity without a binary suffix.
+
+    Raises:
+        QuantityError: As `parse_cpu_m`, or it looks like memory.
+    """
+    if isinstance(value, str) and value.endswith("i"):
+        raise QuantityError(f"{value!r} looks like memory; write vCPUs as 4 or 500m")
+    return parse_cpu_m(value)
 
 
 def parse_cpu_m(value: object) -> int:

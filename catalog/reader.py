@@ -1,6 +1,7 @@
 """Documents → `Catalog`, or every problem that keeps them from being one. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
@@ -17,6 +18,7 @@ from catalog.model import (
     SizeFilter,
     SizeGpu,
     SlaClass,
+    read_tolerations,
 )
 from catalog.problems import InvalidError, Path, Problem, nearest
 from catalog.quantity import QuantityError
@@ -50,25 +52,58 @@ def read_catalog(documents: Iterable[Document]) -> Catalog:
     problems: list[Problem] = []
     sizes: dict[str, Placed[SandboxSize]] = {}
     classes: dict[str, Placed[SlaClass]] = {}
+    unread: set[str] = set()
     for document in documents:
         data, found = validate(document, SPEC_CATALOG)
         problems += found
         if data is None:
+            data = _sound_part(document, found, unread)
+        if data is None:
             continue
-        catalog = data["metadata"]["name"]
-        for index, fields in enumerate(data["spec"]["sizes"]):
-            path: Path = ("spec", "sizes", index)
-            _keep(sizes, Placed(read_size(fields), document, path), problems)
-        for index, fields in enumerate(data["spec"]["classes"]):
-            path = ("spec", "classes", index)
-            sla_class, faults = _read_class(fields, catalog, document, path)
+        for index, fields in _numbered(data["spec"]["sizes"]):
+            _keep(sizes, Placed(read_size(fields), document, ("spec", "sizes", index)), problems)
+        for index, fields in _numbered(data["spec"]["classes"]):
+            path: Path = ("spec", "classes", index)
+            sla_class, faults = _read_class(fields, data["metadata"]["name"], document, path)
             problems += faults
             _keep(classes, Placed(sla_class, document, path), problems)
-    if not problems:
-        problems += check_classes(classes, [s.value for s in sizes.values()])
+    if _ALL_SIZES not in unread:
+        problems += check_classes(classes, [size.value for size in sizes.values()], unread)
     if problems:
         raise InvalidError(problems)
     return make_catalog([s.value for s in sizes.values()], [c.value for c in classes.values()])
+
+
+_ITEM = re.compile(r"spec\.(sizes|classes)\[(\d+)\]")
+_ALL_SIZES = "*"  # no name of a class: some size could not be read, so what sizes hold cannot be judged
+
+
+def _sound_part(document: Document, found: Sequence[Problem], unread: set[str]) -> dict[str, Any] | None:
+    """
+    Read what is sound beside faulty sizes and classes, so that one run names all problems; None where that is nothing.
+
+    Faulty items are blanked, not removed, so that every other one keeps its place; their names go to *unread*.
+    """
+    faulty = [_ITEM.match(problem.path) for problem in found]
+    if not isinstance(document.data, dict) or None in faulty:
+        return None
+    spec = {group: list(items) for group, items in document.data["spec"].items() if group in ("sizes", "classes")}
+    for group, index in {(match[1], int(match[2])) for match in faulty if match}:
+        item = spec[group][index]
+        unread.add(_ALL_SIZES if group == "sizes" else str(item.get("name")) if isinstance(item, dict) else "")
+        spec[group][index] = None
+    sound = {group: [item for item in items if item is not None] for group, items in spec.items()}
+    data, _ = validate(replace(document, data={**document.data, "spec": sound}), SPEC_CATALOG)
+    if data is None:
+        return None
+    for group, items in spec.items():
+        left = iter(data["spec"][group])
+        data["spec"][group] = [item and next(left) for item in items]
+    return data
+
+
+def _numbered(items: Sequence[dict[str, Any] | None]) -> Iterator[tuple[int, dict[str, Any]]]:
+    return ((index, fields) for index, fields in enumerate(items) if fields is not None)
 
 
 def make_catalog(sizes: Sequence[SandboxSize], classes: Sequence[SlaClass]) -> Catalog:
@@ -123,6 +158,7 @@ def read_size(fields: Mapping[str, Any]) -> SandboxSize:
         gpu=SizeGpu(gpu.get("model"), gpu.get("share"), gpu.get("memory")) if gpu else None,
         arch=fields["arch"],
         shown=tuple(sorted(shown)),
+        local_disk=fields["localDisk"],
     )
 
 
@@ -155,7 +191,7 @@ def _read_class(
         ),
         reserve=Reserve(fields["reserve"]) if "reserve" in fields else None,
         runtime=fields.get("runtime"),
-        tolerations=tuple(tuple(sorted(t.items())) for t in fields["tolerations"]),
+        tolerations=read_tolerations(fields["tolerations"]),
         tunable=tuple(sorted(tunable, key=lambda item: item[0].index)),
         best_effort=tuple(d for d in DIMENSIONS if d.path in fields["bestEffort"]),
         fallback=tuple(fields["fallback"]),

@@ -10,10 +10,10 @@ from typing import Any, Final, cast
 import cerberus
 from cerberus import errors as codes
 
-from catalog.dimension import DIMENSIONS, GPU_COUNT, TUNABLE
+from catalog.dimension import DIMENSIONS, GPU_COUNT, MEMORY, TUNABLE, VCPU
 from catalog.model import MAX_FALLBACKS, GpuMode, Reserve
 from catalog.problems import Path, Problem, nearest
-from catalog.quantity import parse_cpu_m, parse_integer
+from catalog.quantity import parse_vcpu, parse_whole
 from catalog.yamltext import Document
 
 API_VERSION: Final = "podsla.io/v1beta1"
@@ -30,12 +30,17 @@ def text(**rules: Any) -> Schema:
 
 def integer(**rules: Any) -> Schema:
     """A quantity of whole base units, at least 1."""
-    return {"type": "integer", "coerce": parse_integer, "min": 1, **rules}
+    return {"type": "integer", "coerce": parse_whole, "min": 1, **rules}
+
+
+def memory(**rules: Any) -> Schema:
+    """Bytes of memory, at least 1Mi: a bare 8 is a slip of the pen."""
+    return {"type": "integer", "coerce": parse_whole, "min": 1 << 20, **rules}
 
 
 def cpu(**rules: Any) -> Schema:
     """A CPU quantity, normalised to millicores, at least 1."""
-    return {"type": "integer", "coerce": parse_cpu_m, "min": 1, **rules}
+    return {"type": "integer", "coerce": parse_vcpu, "min": 1, **rules}
 
 
 def flag(**rules: Any) -> Schema:
@@ -71,6 +76,9 @@ def parse_day(value: object) -> date:
         raise ValueError(f"{value!r} is not a day; write it as 2027-03-01") from None
 
 
+_FIGURES: Final = {VCPU: cpu(), MEMORY: memory()}
+
+
 def figures(**extra: Schema) -> Schema:
     """The figures of a size or a floor, nested as their paths say; *extra* fields go into the groups they name."""
     fields: Schema = {}
@@ -78,7 +86,7 @@ def figures(**extra: Schema) -> Schema:
         if dimension is GPU_COUNT:
             continue
         *group, leaf = dimension.path.split(".")
-        field = {"type": "integer", "coerce": dimension.parse, "min": 1}
+        field = _FIGURES.get(dimension, integer())
         if group:
             fields.setdefault(group[0], one(dict(extra.get(group[0], {}))))["schema"][leaf] = field
         else:
@@ -109,6 +117,20 @@ SELECTOR: Final = one(
     }
 )
 
+TOLERATIONS: Final = many(
+    one(
+        {
+            "key": text(),
+            "operator": text(allowed=["Exists", "Equal"]),
+            "value": text(),
+            "effect": text(allowed=["NoSchedule", "PreferNoSchedule", "NoExecute"]),
+            "tolerationSeconds": integer(min=0),
+        }
+    ),
+    16,
+    default=[],
+)
+
 SIZE: Final = {
     "name": name(required=True),
     "family": name(),
@@ -124,6 +146,7 @@ SIZE: Final = {
         "memory",
     ),
     "gpu": one({"model": text(), "count": integer(), "share": text(regex=r"[1-9]\d*/[1-9]\d*"), "memory": integer()}),
+    "localDisk": flag(default=False),
     "cost": cpu(),
 }
 
@@ -137,19 +160,7 @@ CLASS: Final = {
     ),
     "reserve": text(allowed=[r.value for r in Reserve]),
     "runtime": text(),
-    "tolerations": many(
-        one(
-            {
-                "key": text(),
-                "operator": text(allowed=["Exists", "Equal"]),
-                "value": text(),
-                "effect": text(allowed=["NoSchedule", "PreferNoSchedule", "NoExecute"]),
-                "tolerationSeconds": integer(min=0),
-            }
-        ),
-        16,
-        default=[],
-    ),
+    "tolerations": TOLERATIONS,
     "tunable": mapping(one({"max": {"type": ["string", "integer"]}}, nullable=True), default={}),
     "bestEffort": many(DIMENSION_PATH, len(TUNABLE), default=[]),
     "fallback": many(text(), MAX_FALLBACKS, default=[]),

@@ -23,11 +23,12 @@ from catalog.dimension import (
     Dimension,
     Figures,
 )
-from catalog.model import Requirement, SandboxSize
+from catalog.model import Requirement, SandboxSize, Toleration, read_tolerations
 from catalog.problems import InvalidError, Problem, nearest
 from catalog.schema import (
     API_VERSION,
     DIMENSION_PATH,
+    TOLERATIONS,
     Schema,
     cpu,
     flag,
@@ -131,8 +132,8 @@ class TargetGpu:
     seats_percent: int = 140
 
     def spellings(self, models: Sequence[str]) -> tuple[str, ...]:
-        """Find the label values of *models*; a model that this target cannot spell adds none."""
-        return tuple(sorted(spelling for model, spellings in self.models if model in models for spelling in spellings))
+        """Find the label values of *models* (none: of all); a model that this target cannot spell adds none."""
+        return tuple(sorted(text for model, texts in self.models if not models or model in models for text in texts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +160,7 @@ class Target:
         overhead_cpu_m: What kubelet and system keep of a node, in millicores; with overhead_memory_bytes.
         capacity_percent: The share of a divisible figure that nodes publish.
         virtual_nodes: Every pod gets a machine of its own, so a size is had whole.
+        tolerations: What every sized pod needs to be let onto these nodes.
     """
 
     name: str
@@ -169,6 +171,7 @@ class Target:
     capacity_percent: int = 100
     resources: Resources = Resources.POD
     virtual_nodes: bool = False
+    tolerations: tuple[Toleration, ...] = ()
     consumers: tuple[Consumer, ...] = ()
     runtimes: tuple[Runtime, ...] = (_RUNC,)
     gpu: TargetGpu | None = None
@@ -200,6 +203,12 @@ class Target:
         if self.gpu is None:
             return False
         return not models or bool(self.node_types) or self.names_sizes or bool(self.gpu.spellings(models))
+
+    def reaches(self, size: SandboxSize, models: Sequence[str]) -> bool:
+        """Tell whether a pod that is placed by GPU model, of these or of any, can come to a node of *size*."""
+        if self.gpu is None or self.names_sizes or not self.gpu.spellings(models):
+            return True
+        return size.gpu is not None and bool(self.gpu.spellings([size.gpu.model or ""]))
 
     def has(self, size: SandboxSize) -> bool:
         """Tell whether this cluster can have nodes of *size*."""
@@ -235,6 +244,7 @@ TARGET: Final[Schema] = {
             "capacityPercent": integer(default=95, max=100),
             "resources": text(allowed=[r.value for r in Resources], default=Resources.POD.value),
             "virtualNodes": flag(default=False),
+            "tolerations": TOLERATIONS,
             "consumers": many(
                 one(
                     {
@@ -297,6 +307,7 @@ def read_target(documents: Sequence[Document]) -> Target:
         capacity_percent=spec["capacityPercent"],
         resources=Resources(spec["resources"]),
         virtual_nodes=spec["virtualNodes"],
+        tolerations=read_tolerations(spec["tolerations"]),
         consumers=tuple(_read_consumer(fields) for fields in spec["consumers"]),
         runtimes=tuple(_read_runtime(key, fields or {}) for key, fields in sorted(spec["runtimes"].items())),
         gpu=_read_gpu(spec["gpu"]) if "gpu" in spec else None,

@@ -4,6 +4,7 @@ Built on the parser's events, since composing nodes in C overflows the stack on 
 has forgotten its lines. Numbers with a point stay text (`Numeral`), so that no float is ever made of a quantity.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -176,8 +177,15 @@ class _Dumper(yaml.CSafeDumper):
         return True
 
 
+# Text that a YAML 1.1 or 1.2 reader other than ours, kubectl's above all, would take for a number or a boolean.
+_AMBIGUOUS: Final = re.compile(
+    r"[-+]?(\.?[0-9][0-9_]*(\.[0-9_]*)?([eE][-+]?[0-9]+)?|0[xob][0-9a-fA-F_]+)|[yYnN]", re.ASCII
+)
+
+
 def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar(f"{_TAG}str", text, style="|" if "\n" in text else None)
+    style = "|" if "\n" in text else "'" if _AMBIGUOUS.fullmatch(text) else None
+    return dumper.represent_scalar(f"{_TAG}str", text, style=style)
 
 
 _Dumper.add_representer(str, _represent_text)

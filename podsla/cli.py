@@ -12,7 +12,7 @@ from podsla.commands.catalog import catalog_group
 from podsla.commands.classes import classes_command, targets_command
 from podsla.commands.explain import explain_command
 from podsla.commands.webhook import webhook_command
-from podsla.output import USAGE, print_problems
+from podsla.output import INVALID, USAGE, print_problems
 
 _EPILOG = """\b
 Exit codes:
@@ -55,8 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = 130
     except InvalidError as error:
         print_problems(error)
-        code = 3
-    except BrokenPipeError:  # the reader has seen enough, as in `podsla … | head`
+        code = INVALID
+    except (BrokenPipeError, SystemExit):  # the reader has seen enough, as in `podsla … | head`; click exits by itself
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     sys.exit(code if isinstance(code, int) else 0)

@@ -55,6 +55,7 @@ def pod_options(command: F) -> F:
         metavar="NAME",
         help="The class of pods that name none, as if they had the annotation podsla.io/class.",
     )(command)
+    command = click.option("-R", "--recursive", is_flag=True, help="Read the folders within folders too.")(command)
     return click.option(
         "-f",
         "--filename",
@@ -62,7 +63,7 @@ def pod_options(command: F) -> F:
         metavar="FILE",
         multiple=True,
         required=True,
-        help="Manifests: a file, a folder, or - for standard input. Any kind that holds pods; several documents; List.",
+        help="Manifests: a file, a folder, or - for standard input; repeat it for several. Any kind that holds pods.",
     )(command)
 
 
@@ -125,18 +126,24 @@ class Found:
     pod: Mapping[str, Any]
     kind: str
     name: str
+    namespace: str
     replicas: int | None
 
     @property
     def title(self) -> str:
         """Say which it is: Deployment/checkout, and where in it if that is not plain."""
+        where = f" in {self.namespace}" if self.namespace else ""
         inner = [str(step) for step in self.path if step not in ("spec", "template", "jobTemplate")]
-        return f"{self.kind}/{self.name}" + (f" ({'.'.join(inner)})" if inner else "")
+        return f"{self.kind}/{self.name}{where}" + (f" ({'.'.join(inner)})" if inner else "")
 
 
-def load_manifests(files: Sequence[str]) -> list[Document]:
+def load_manifests(files: Sequence[str], *, recursive: bool = False) -> list[Document]:
     """
     Load documents; the items of a List stay inside it.
+
+    Args:
+        files: Files, folders, or "-" for standard input.
+        recursive: Read the folders within folders too.
 
     Raises:
         InvalidError: A file cannot be read; all problems are named.
@@ -146,9 +153,12 @@ def load_manifests(files: Sequence[str]) -> list[Document]:
     for name in files:
         try:
             if name == STDIN:
-                documents += parse_documents(sys.stdin.buffer.read().decode("utf-8"), "standard input")
+                found = parse_documents(sys.stdin.buffer.read().decode("utf-8"), "standard input")
+                documents += found
+                if not found:
+                    problems.append(Problem("standard input", 0, "", "is empty; pipe a document into it"))
             else:
-                documents += load_documents([Path(name)])
+                documents += load_documents([Path(name)], recursive=recursive)
         except UnicodeDecodeError as error:
             problems.append(Problem("standard input", 0, "", f"is not UTF-8 text (byte {error.start})"))
         except InvalidError as error:
@@ -170,7 +180,16 @@ def find_pods(documents: Sequence[Document]) -> Iterator[Found]:
             name = metadata.get("name") or f"{metadata.get('generateName', '')}…"
             spec = owner.get("spec")
             replicas = spec.get("replicas") if isinstance(spec, dict) else None
-            yield Found(number, path, inner, pod, str(owner.get("kind", "?")), str(name), replicas if inner else None)
+            yield Found(
+                number,
+                path,
+                inner,
+                pod,
+                str(owner.get("kind", "?")),
+                str(name),
+                str(metadata.get("namespace", "")),
+                replicas if inner else None,
+            )
 
 
 def _templates(data: Mapping[str, Any]) -> list[tuple[tuple[str | int, ...], Mapping[str, Any]]]:

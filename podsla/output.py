@@ -1,7 +1,9 @@
 """EDGE: what the command line prints: tables for people, YAML and JSON for scripts."""
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 import click
@@ -68,9 +70,21 @@ def print_json(value: Any) -> None:
     click.echo(orjson.dumps(value, default=_json, option=options).decode())
 
 
+_JSON_NUMBER: Final = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?", re.ASCII)
+
+
+def _plain(numeral: Numeral) -> Any:
+    """Write a number that YAML allows and JSON does not, as .5; infinity and the like stay text."""
+    try:
+        number = Decimal(numeral.replace("_", ""))
+    except InvalidOperation:
+        return str(numeral)
+    return orjson.Fragment(format(number, "f").encode()) if number.is_finite() else str(numeral)
+
+
 def _json(value: Any) -> Any:
     if isinstance(value, Numeral):
-        return orjson.Fragment(str(value).encode())
+        return orjson.Fragment(value.encode()) if _JSON_NUMBER.fullmatch(value) else _plain(value)
     return str(value)
 
 

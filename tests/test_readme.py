@@ -38,7 +38,8 @@ def test_every_command_prints_what_is_written(
     assert README.read_text() == expected
 
 
-def test_the_class_that_the_readme_writes_is_the_example() -> None:
-    example = (ROOT / "manifests/examples/steady.yaml").read_text().split("\n", 1)[1]
+@pytest.mark.parametrize("name", ["steady.yaml", "target.yaml"])
+def test_what_the_readme_writes_is_the_example(name: str) -> None:
+    example = (ROOT / "manifests/examples" / name).read_text().split("\n", 1)[1]
 
     assert example in README.read_text()

@@ -25,7 +25,7 @@ from catalog.model import Reserve, SlaClass
 from catalog.pod import Subject, Texts
 from catalog.problems import nearest
 from catalog.quantity import QuantityError
-from catalog.target import Runtime
+from catalog.target import Mechanism, Runtime, Target
 from webhook.compute import raised_floor
 from webhook.decision import Decision, Deny, Ignore, Place, Reason, Skip, clip
 from webhook.effects import Granted, annotations, effects, holdings, is_on_demand, limit_conflict, warnings
@@ -65,7 +65,7 @@ def decide(subject: Subject, namespace_labels: Labels, index: Index, today: date
     for name in asked.sla_class.fallback if first.reason in _FALLS_BACK else ():
         fallback = index.catalog.classes[name]
         usable = fallback.open_to(namespace_labels) and _retired(fallback, today) is None
-        second = _serve(subject, asked, fallback, index) if usable else None
+        second = _serve_fallback(subject, asked, fallback, index) if usable else None
         if isinstance(second, Place):
             served = f"class {asked.sla_class.name!r} cannot be had ({first.reason}); fallback {name!r} serves"
             return _with_warnings(second, [served, *_deprecation(fallback)])
@@ -89,7 +89,7 @@ def replay(subject: Subject, asked_class: str, served_class: str, index: Index) 
         return first if isinstance(first, Place) else None
     if isinstance(first, Place) or first.reason not in _FALLS_BACK or served_class not in sla_class.fallback:
         return None
-    second = _serve(subject, asked, index.catalog.classes[served_class], index)
+    second = _serve_fallback(subject, asked, index.catalog.classes[served_class], index)
     return second if isinstance(second, Place) else None
 
 
@@ -101,6 +101,9 @@ def resolve(subject: Subject, namespace_labels: Labels, index: Index, today: dat
     unknown = next((key for key in keys if key not in _KNOWN_KEYS), None)
     if unknown is not None:
         return Deny(Reason.UNKNOWN_KEY, f"{unknown} is no key of podsla; {nearest(unknown, _KNOWN_KEYS)}")
+    if subject.stray_labels:
+        label = subject.stray_labels[0]
+        return Deny(Reason.UNKNOWN_KEY, f"{label} is a label here, and has to be an annotation; move it")
     default = None if subject.daemonset or subject.bound else namespace_labels.get(DEFAULT_CLASS)
     name = keys.get(CLASS, default)
     if name is None or name == OPT_OUT:
@@ -178,6 +181,13 @@ def _minima(keys: Labels, sla_class: SlaClass) -> Ask | Deny:
     return tuple(minima)
 
 
+def _serve_fallback(subject: Subject, asked: Asked, fallback: SlaClass, index: Index) -> Place | Deny:
+    """Try a fallback: what the pod itself asked for stays, a GPU to borrow among it."""
+    if asked.gpu and fallback.gpu is None:
+        return _wrong_gpu(asked.gpu, fallback, index)
+    return _serve(subject, asked, fallback, index)
+
+
 def _serve(subject: Subject, asked: Asked, sla_class: SlaClass, index: Index) -> Place | Deny:
     """Try one class: is everything that it promises kept here, and does a size hold the ask."""
     target = index.target
@@ -188,14 +198,14 @@ def _serve(subject: Subject, asked: Asked, sla_class: SlaClass, index: Index) ->
     summed = sums(subject)
     needs = demand(subject, target.gpu.resource if target.gpu else None, runtime, summed=summed)
     promised = at_least(sla_class.floor, asked.minima)
-    missing = [d for d in TUNABLE if promised[d.index] and not index.consumers_of(d)]
-    for dimension in missing:
-        if dimension not in sla_class.best_effort:
+    dropped = _dropped(subject, promised, index)
+    for dimension in dropped:
+        if dimension not in sla_class.best_effort and not index.consumers_of(dimension):
             return _no_consumer(dimension, promised, sla_class, index)
     on_demand = is_on_demand(subject, sla_class, asked.gpu)
-    if sla_class.gpu and (conflict := _gpu_conflict(needs, sla_class, on_demand=on_demand)):
+    if sla_class.gpu and (conflict := _gpu_conflict(needs, sla_class, target, on_demand=on_demand)):
         return conflict
-    floor = _floor(subject, summed.requested, promised, missing, sla_class, index)
+    floor = _floor(subject, summed.requested, promised, dropped, sla_class, index)
     ask = at_least(_with_overhead(floor, subject, runtime), needs)
     choice = index.choose(sla_class, ask)
     if choice is None:
@@ -204,8 +214,9 @@ def _serve(subject: Subject, asked: Asked, sla_class: SlaClass, index: Index) ->
         subject=subject,
         sla_class=sla_class,
         runtime=runtime,
-        reserve=sla_class.reserve or (Reserve.SIZE if target.virtual_nodes or runtime.vm_backed else Reserve.ASK),
+        reserve=sla_class.reserve or (Reserve.SIZE if _is_whole(subject, target, runtime) else Reserve.ASK),
         demand=needs,
+        requested=(summed.requested.get(CPU, 0), summed.requested.get(RAM, 0)),
         ask=ask,
         floor=floor,
         kept=tuple(d for d in TUNABLE if floor[d.index]),
@@ -216,11 +227,16 @@ def _serve(subject: Subject, asked: Asked, sla_class: SlaClass, index: Index) ->
     conflicting = limit_conflict(index, granted, told)
     if conflicting:
         return Deny(*conflicting)
-    return _place(granted, asked, missing, index, told)
+    return _place(granted, asked, dropped, index, told)
 
 
-def _place(granted: Granted, asked: Asked, missing: Sequence[Dimension], index: Index, told: Texts) -> Place:
-    found = [f"{d} is best effort and dropped: nobody keeps it on {index.target.name!r}" for d in missing]
+def _place(granted: Granted, asked: Asked, dropped: Sequence[Dimension], index: Index, told: Texts) -> Place:
+    found = [
+        f"{d} is dropped: a DaemonSet's pods run on every node, whatever it has"
+        if index.consumers_of(d)
+        else f"{d} is best effort and dropped: nobody keeps it on {index.target.name!r}"
+        for d in dropped
+    ]
     gpu = index.target.gpu
     return Place(
         sla_class=granted.sla_class,
@@ -230,10 +246,10 @@ def _place(granted: Granted, asked: Asked, missing: Sequence[Dimension], index: 
         demand=granted.demand,
         ask=granted.ask,
         holdings=holdings(index, granted),
-        dropped=tuple(missing),
+        dropped=tuple(dropped),
         uncovered=uncovered(granted.subject, gpu.resource if gpu else None),
         effects=effects(index, granted, told),
-        warnings=tuple(map(clip, [*found, *warnings(granted, told, placeable=index.placeable)])),
+        warnings=tuple(map(clip, [*found, *warnings(index, granted, told)])),
     )
 
 
@@ -241,13 +257,13 @@ def _floor(
     subject: Subject,
     now: Mapping[str, int],
     promised: Ask,
-    missing: Sequence[Dimension],
+    dropped: Sequence[Dimension],
     sla_class: SlaClass,
     index: Index,
 ) -> Ask:
     """What the pod gets whatever it demands: the class's promise less what was dropped, as it will be written."""
     floor = list(promised)
-    for dimension in missing:
+    for dimension in dropped:
         floor[dimension.index] = 0
     compute = {dimension: promised[dimension.index] for dimension in (VCPU, MEMORY)}
     for dimension, raised in raised_floor(subject, now, compute, index.target.resources).items():
@@ -255,6 +271,27 @@ def _floor(
     if sla_class.gpu:
         floor[GPU_COUNT.index] = sla_class.gpu.count
     return tuple(floor)
+
+
+def _dropped(subject: Subject, promised: Ask, index: Index) -> list[Dimension]:
+    """List what is promised and cannot be kept: by nobody here, or by placement alone of a DaemonSet's pod."""
+    return [
+        d
+        for d in TUNABLE
+        if promised[d.index]
+        and (subject.daemonset or not index.consumers_of(d))
+        and all(consumer.by is Mechanism.NODE_LABELS for consumer in index.consumers_of(d))
+    ]
+
+
+def _is_whole(subject: Subject, target: Target, runtime: Runtime) -> bool:
+    """Tell whether the pod gets a machine of its own here: a virtual node, or a VM that class or pod asks for."""
+    own = subject.runtime_class
+    return (
+        target.virtual_nodes
+        or runtime.vm_backed
+        or any(r.vm_backed and r.runtime_class == own for r in target.runtimes)
+    )
 
 
 def _with_overhead(floor: Ask, subject: Subject, runtime: Runtime) -> Ask:
@@ -296,7 +333,10 @@ def _no_consumer(dimension: Dimension, promised: Ask, sla_class: SlaClass, index
     return Deny(Reason.NO_CONSUMER, f"{message}; add a consumer to the target, or list it in the class's bestEffort")
 
 
-def _gpu_conflict(needs: Ask, sla_class: SlaClass, *, on_demand: bool) -> Deny | None:
+def _gpu_conflict(needs: Ask, sla_class: SlaClass, target: Target, *, on_demand: bool) -> Deny | None:
+    if on_demand and target.names_sizes:
+        message = f"class {sla_class.name!r} lends GPUs of shared nodes, and target {target.name!r} has none"
+        return Deny(Reason.NO_CONSUMER, f"{message}; name a class that gives a GPU for the life of the pod")
     own, given = needs[GPU_COUNT.index], sla_class.gpu.count if sla_class.gpu else 0
     if own and on_demand:
         message = f"the pod holds {own} GPU for its whole life, and asks to borrow one on demand; remove the limit"
@@ -309,13 +349,18 @@ def _gpu_conflict(needs: Ask, sla_class: SlaClass, *, on_demand: bool) -> Deny |
 
 def _nothing_fits(sla_class: SlaClass, ask: Ask, index: Index) -> str:
     """Name, per dimension, what was asked and the best that exists; those that nobody has first."""
-    short, other = list[str](), list[str]()
+    short, fits = list[str](), list[str]()
     for dimension in DIMENSIONS:
         want = ask[dimension.index]
-        if want:
-            figure, size = index.best(sla_class, dimension)
+        figure, size = index.best(sla_class, dimension)
+        if want and (figure is None or figure < want):
             text = f"{dimension} asks {dimension.render(want)}, best is {render(dimension, figure)}"
-            (short if figure is None or figure < want else other).append(f"{text} ({size.name})" if size else text)
+            short.append(f"{text} ({size.name})" if size else text)
+        elif want:
+            fits.append(f"{dimension} {dimension.render(want)}")
+    if ask[GPU_COUNT.index] and not index.best(sla_class, GPU_COUNT)[0]:
+        with_gpu = ", ".join(name for name, c in index.catalog.classes.items() if c.gpu) or "none"
+        short = [f"it asks for a GPU, and no size of the class has one; classes with a GPU: {with_gpu}"]
     sizes = list(index.sizes_of(sla_class))
     if not short and sizes:
         size, offer = min(sizes, key=lambda item: (len(lacking(item[1], ask)), item[0].order))
@@ -326,7 +371,8 @@ def _nothing_fits(sla_class: SlaClass, ask: Ask, index: Index) -> str:
     if not sizes:
         head = f"class {sla_class.name!r} has no size {on}"
     cure = f"ask for less, or ask the owner of catalogue {sla_class.catalog!r} for more"
-    return f"{head}: {'; '.join([*short, *other, cure])}"
+    rest = [f"what fits: {', '.join(fits)}"] if fits else []
+    return f"{head}: {'; '.join([*short, *rest, cure])}"
 
 
 def _with_warnings(place: Place, found: Sequence[str]) -> Place:

@@ -6,7 +6,7 @@ from typing import Final, TypeAlias
 
 from catalog.dimension import Ask, Dimension
 from catalog.fit import Choice
-from catalog.model import Requirement, Reserve, SlaClass
+from catalog.model import Requirement, Reserve, SlaClass, Toleration
 from catalog.pod import Texts
 from catalog.target import State
 
@@ -44,11 +44,19 @@ class Skip(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """One asked dimension: what was asked, what the size offers, how it is kept, and who keeps it."""
+    """
+    One asked dimension: how it is kept, and by whom.
+
+    Attributes:
+        ask: What a size must hold.
+        offer: What the size has for pods.
+        kept: What is counted for the pod, or limited: of CPU and memory its request, which may be less than its limit.
+    """
 
     dimension: Dimension
     ask: int
     offer: int
+    kept: int
     state: State
     by: tuple[str, ...] = ()
 
@@ -71,7 +79,7 @@ class Effects:
     containers: tuple[ContainerWrite, ...] = ()
     requirements: tuple[Requirement, ...] = ()
     annotations: Texts = ()
-    tolerations: tuple[tuple[tuple[str, str | int], ...], ...] = ()
+    tolerations: tuple[Toleration, ...] = ()
     runtime_class: str | None = None
 
 

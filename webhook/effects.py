@@ -3,7 +3,7 @@
 One function per consumer writes its annotations; everything else is the same on every target.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,8 +28,8 @@ from catalog.dimension import (
 )
 from catalog.fit import Choice, Index
 from catalog.keys import DO_NOT_DISRUPT, GPU_SEATS, INSTANCE_TYPE, SAFE_TO_EVICT
-from catalog.model import GpuMode, Requirement, Reserve, SlaClass
-from catalog.pod import Container, Subject, Texts
+from catalog.model import GpuMode, Requirement, Reserve, SandboxSize, SlaClass
+from catalog.pod import Container, Kind, Subject, Texts
 from catalog.quantity import QuantityError, parse_integer, render_integer
 from catalog.target import Consumer, Direction, Mechanism, Runtime, State
 from webhook.compute import RESOURCES, first_running, on_containers, raise_to
@@ -44,6 +44,7 @@ class Granted:
     """What a class gives a pod, before it is written down.
 
     Attributes:
+        requested: CPU and memory that the scheduler counts for the pod as it came.
         kept: Dimensions beyond CPU and memory that the class floors or the pod tunes, and that somebody keeps.
     """
 
@@ -52,6 +53,7 @@ class Granted:
     runtime: Runtime
     reserve: Reserve
     demand: Ask
+    requested: Ask
     ask: Ask
     floor: Ask
     kept: tuple[Dimension, ...]
@@ -76,7 +78,7 @@ def effects(index: Index, granted: Granted, told: Texts) -> Effects:
         containers=_merged(writes),
         requirements=() if subject.daemonset else requirements(index, granted),
         annotations=tuple((key, text) for key, text in told if not _own_is_kept(subject, key)),
-        tolerations=granted.sla_class.tolerations,
+        tolerations=tuple(dict.fromkeys((*granted.sla_class.tolerations, *target.tolerations))),
         runtime_class=granted.runtime.runtime_class if subject.runtime_class is None else None,
     )
 
@@ -190,6 +192,11 @@ def _eci_use_specs(index: Index, granted: Granted, consumer: Consumer) -> dict[s
     return {"k8s.aliyun.com/eci-use-specs": ",".join(names)}
 
 
+def _kind(size: SandboxSize) -> tuple[object, ...]:
+    """What ECI lets nobody mix in one list: GPUs, architectures, local disks."""
+    return size.gpu, size.arch, size.local_disk
+
+
 def _calico_packet_rate(index: Index, granted: Granted, consumer: Consumer) -> dict[str, str]:
     text = str(_per_direction(granted.figure(PPS), consumer))
     return {"qos.projectcalico.org/egressPacketRate": text, "qos.projectcalico.org/ingressPacketRate": text}
@@ -262,32 +269,54 @@ def _holding(index: Index, granted: Granted, dimension: Dimension, offer: Figure
     offered = offer[dimension.index] or 0
     ask = granted.ask[dimension.index]
     if dimension in (VCPU, MEMORY):
-        whole = granted.reserve is Reserve.SIZE and not on_containers(granted.subject, index.target.resources)
-        by = (Mechanism.ECI_USE_SPECS.value,) if index.target.names_sizes else ("kubelet",)
-        return Holding(dimension, ask, offered, State.ENFORCED if whole else State.RESERVED, by)
+        return _compute_holding(index, granted, dimension, offered)
     if dimension is GPU_COUNT:
         state = State.PLACED if granted.on_demand else State.RESERVED
-        return Holding(dimension, ask, offered, state, (index.target.gpu.resource,) if index.target.gpu else ())
+        return Holding(dimension, ask, offered, ask, state, (index.target.gpu.resource,) if index.target.gpu else ())
     keepers = index.keepers[dimension.index]
     on_claim = dimension in DISK and bool(granted.subject.claims)  # the claim's volume is another disk than is counted
-    return Holding(dimension, ask, offered, State.PLACED if on_claim else keepers.state, keepers.names)
+    kept = granted.figure(dimension) if dimension.resource and dimension in granted.kept else ask
+    return Holding(dimension, ask, offered, kept, State.PLACED if on_claim else keepers.state, keepers.names)
 
 
-def warnings(granted: Granted, told: Texts, *, placeable: bool) -> list[str]:
-    """What the developer should know; *placeable*: this target can place a pod by family and generation."""
+def _compute_holding(index: Index, granted: Granted, dimension: Dimension, offered: int) -> Holding:
+    ask, whole = granted.ask[dimension.index], granted.reserve is Reserve.SIZE
+    if index.target.names_sizes:
+        return Holding(dimension, ask, offered, offered, State.ENFORCED, (Mechanism.ECI_USE_SPECS.value,))
+    enforced = whole and not on_containers(granted.subject, index.target.resources)
+    kept = offered if whole else max(granted.requested[dimension.index], granted.floor[dimension.index])
+    return Holding(dimension, ask, offered, kept, State.ENFORCED if enforced else State.RESERVED, ("kubelet",))
+
+
+def warnings(index: Index, granted: Granted, told: Texts) -> list[str]:
+    """What the developer should know of the effects."""
     found = []
-    disk = [d for d in granted.kept if d in DISK]
-    if disk and granted.subject.claims:
-        found.append(f"{disk[0]} is placed only for volume {granted.subject.claims[0]!r}: its claim is another disk")
+    disk = ", ".join(d.path for d in granted.kept if d in DISK)
+    if disk:
+        found += [
+            f"volume {name[:40]} is a claim, on another disk than {disk} counts" for name in granted.subject.claims
+        ]
     wanted = dict(told)
     for key, own in granted.subject.limits_written:
         if key in wanted and own != wanted[key]:
             found.append(f"annotation {key}={own} is the pod's own and stays; the class gives {wanted[key]}")
-    if granted.sla_class.sizes.restricts and not placeable:
+    if granted.sla_class.sizes.restricts and not index.placeable:
         found.append("the class's families are not placed: no consumer publishes podsla.io/family on nodes")
     if granted.demand[GPU_COUNT.index] and not granted.sla_class.gpu:
         found.append(f"the pod asks for {render(GPU_COUNT, granted.demand[GPU_COUNT.index])} GPU of any model")
-    return found
+    return [*found, *_capped(granted)]
+
+
+def _capped(granted: Granted) -> Iterator[str]:
+    """Say where the limits of all containers together keep a pod from using its floor."""
+    running = [c for c in granted.subject.containers if c.kind is not Kind.INIT]
+    for dimension, resource in RESOURCES:
+        limits = [amount(container.limits, resource) for container in running]
+        floor = granted.floor[dimension.index]
+        total = sum(limit for limit in limits if limit is not None)
+        if floor and None not in limits and total < floor:
+            have, want = dimension.render(total), dimension.render(floor)
+            yield f"its containers' limits let the pod use {dimension} {have} of the class's {want}; raise them"
 
 
 def is_on_demand(subject: Subject, sla_class: SlaClass, annotated: str | None) -> bool:

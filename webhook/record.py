@@ -37,6 +37,7 @@ def render_record(place: Place, subject: Subject, revision: str, kept: Kept) -> 
         "dimensions": {
             h.dimension.path: {
                 "ask": h.dimension.render(h.ask),
+                "kept": h.dimension.render(h.kept),
                 "offer": h.dimension.render(h.offer),
                 "state": str(h.state),
             }
@@ -107,8 +108,8 @@ def load_subject(dumped: Mapping[str, Any]) -> Subject:
     """
     found: dict[str, Any] = {name: _texts(dumped.get(name, {})) for name in _TEXT_FIELDS}
     found |= {name: dumped[name] for name in _PLAIN_FIELDS if name in dumped}
-    if "claims" in found:
-        found["claims"] = tuple(str(claim) for claim in found["claims"])
+    for name in _TUPLE_FIELDS & found.keys():
+        found[name] = tuple(map(str, found[name]))
     containers = tuple(_load_container(c) for c in dumped["containers"])
     if not any(container.kind is Kind.RUNNING for container in containers):
         raise ValueError("no pod is without a container")
@@ -116,6 +117,7 @@ def load_subject(dumped: Mapping[str, Any]) -> Subject:
 
 
 _TEXT_FIELDS: Final = ("keys", "limits_written", "pod_requests", "pod_limits", "overhead")
+_TUPLE_FIELDS: Final = {"claims", "stray_labels"}
 _PLAIN_FIELDS: Final = tuple(f.name for f in fields(Subject) if f.name not in (*_TEXT_FIELDS, "containers"))
 
 

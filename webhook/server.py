@@ -10,6 +10,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import socket
 import ssl
 import sys
 import threading
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from io import BytesIO
+from ipaddress import ip_address
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Final, TypeAlias
@@ -109,12 +111,20 @@ class Source:
         """Read the files anew; keep what was there where they are wrong."""
         try:
             self.loaded = load(self.settings)
+            _log.info("catalogue reloaded", extra={"fields": self.told})
         except InvalidError as error:
             fields = {"problems": len(error.problems), "first": str(error.problems[0])}
             _log.error("reload refused, the last good catalogue is served on", extra={"fields": fields})
 
+    @property
+    def told(self) -> Mapping[str, object]:
+        """What the log says of what is served."""
+        index = self.loaded.serving.index
+        return {"revision": index.catalog.revision, "target": index.target.name, "sizes": len(index.catalog.sizes)}
+
     def make_app(self) -> Flask:
         """Build the application over what is loaded now."""
+        _log.info("serving", extra={"fields": self.told})
         return app_of(self.loaded)
 
 
@@ -179,7 +189,11 @@ def serve(make_app: Callable[[], Flask], listen: Listen, *, reload: Callable[[],
     Args:
         make_app: Called once in each worker.
         reload: Called in the parent on SIGHUP, before the worker is replaced.
+
+    Raises:
+        InvalidError: Certificate and key do not belong together, or the address cannot be listened on.
     """
+    check(listen)
     multiprocessing.set_start_method("fork", force=True)
     log_to_stdout()
     server = Server(
@@ -208,6 +222,28 @@ def serve(make_app: Callable[[], Flask], listen: Listen, *, reload: Callable[[],
     if listen.certificate and listen.key:
         watch_certificate(listen.certificate, listen.key, listen.certificate_poll_s)
     server.serve(target_loader=lambda: bridge(make_app(), listen.body_timeout_s), wrap_loader=False)
+
+
+def check(listen: Listen) -> None:
+    """
+    Try what granian would fail on in a worker, where nobody sees it.
+
+    Raises:
+        InvalidError: Certificate and key do not belong together, or the address cannot be listened on.
+    """
+    if listen.certificate and listen.key and not _is_pair(listen.certificate, listen.key):
+        message = f"and {listen.key} are no certificate and its private key, both PEM; name a pair"
+        raise InvalidError([Problem(str(listen.certificate), 0, "", message)])
+    where = f"{listen.address}:{listen.port}"
+    try:
+        family = socket.AF_INET6 if ip_address(listen.address).version == 6 else socket.AF_INET
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((listen.address, listen.port))
+    except ValueError:
+        raise InvalidError([Problem(where, 0, "", "is no IP address to listen on; write one as 0.0.0.0")]) from None
+    except OSError as error:
+        raise InvalidError([Problem(where, 0, "", f"cannot be listened on: {error.strerror}")]) from None
 
 
 def watch_certificate(certificate: Path, key: Path, every_s: float) -> None:

@@ -20,7 +20,7 @@ from webhook.decide import Labels
 from webhook.decision import MAX_WARNING_CHARACTERS, Deny
 from webhook.mutate import NOT_OURS, respond
 from webhook.review import Response, Review, printable
-from webhook.workloads import PodTemplate, pod_template, value_at
+from webhook.workloads import Path, PodTemplate, pod_template, value_at
 
 MAX_LINES: Final = 12  # of one refusal; the API server cuts once all warnings together pass 4096 characters
 _GROUPS: Final = ("annotations", "labels")
@@ -38,23 +38,23 @@ def judge_template(review: Review, namespace_labels: Labels, serving: Serving, t
     found, before = _template(review, review.object), _template(review, review.old_object)
     if found is None or _is_owned(review.object):
         return NOT_OURS
-    misplaced = tuple(_misplaced(review.object, found))
-    if before == found and misplaced == tuple(_misplaced(review.old_object, found)):
+    strays = tuple(misplaced(review.object, found.path))
+    if before == found and strays == tuple(misplaced(review.old_object, found.path)):
         return NOT_OURS  # said when it was written; status, scale and finalizers change many times a minute
     if not (_has_keys(found.template) or DEFAULT_CLASS in namespace_labels):
-        return Response(warnings=misplaced)
+        return Response(warnings=strays)
     daemonset = review.kind == "DaemonSet"
     answer = admit(found.template, namespace_labels, serving, today, of_daemonset=daemonset)
     response = replace(respond(answer, serving), patch=())
     if isinstance(answer, Sized):
-        return replace(response, warnings=(*misplaced, *_told(answer, found), *answer.warnings))
+        return replace(response, warnings=(*strays, *_told(answer, found), *answer.warnings))
     if not isinstance(answer, Deny):
-        return replace(response, warnings=misplaced)
+        return replace(response, warnings=strays)
     changed = before is None or before.template != found.template
     if changed and namespace_labels.get(ENFORCE_TEMPLATES) == "true":
-        return replace(response, warnings=misplaced)
+        return replace(response, warnings=strays)
     coming = wrap(f"podsla will refuse these pods ({answer.reason}): {answer.message}")
-    return replace(response, allowed=True, message="", warnings=(*misplaced, *coming))
+    return replace(response, allowed=True, message="", warnings=(*strays, *coming))
 
 
 def _template(review: Review, document: Mapping[str, Any]) -> PodTemplate | None:
@@ -81,11 +81,11 @@ def _keys(fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield from ((group, key) for key in written if str(key).startswith(DOMAIN))
 
 
-def _misplaced(document: Mapping[str, Any], found: PodTemplate) -> Iterator[str]:
-    """Warn of keys that stand above the pod template, where nobody reads them."""
-    right = render_path((*found.path, "metadata", "annotations"))
-    for length in range(len(found.path)):
-        level = found.path[:length]
+def misplaced(document: Mapping[str, Any], path: Path) -> Iterator[str]:
+    """Warn of keys that stand above the pod template at *path*, where nobody reads them."""
+    right = render_path((*path, "metadata", "annotations"))
+    for length in range(len(path)):
+        level = path[:length]
         for group, key in _keys(value_at(document, level) or {}):
             wrong = render_path((*level, "metadata", group))
             yield from wrap(f"{key} in {wrong} has no effect; move it to {right}")

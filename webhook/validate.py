@@ -40,7 +40,7 @@ def _validate_created(review: Review, namespace_labels: Labels, serving: Serving
     response = replace(respond(answer, serving), patch=())
     if not isinstance(answer, Sized):
         return response
-    missing = tuple(unmade(answer.patch))
+    missing = tuple(unmade(answer.patch)) or _wrong_label(review.object, answer)
     if not missing:
         return response
     fields = ", ".join(missing[:_SHOWN_FIELDS]) + (", …" if len(missing) > _SHOWN_FIELDS else "")
@@ -48,6 +48,11 @@ def _validate_created(review: Review, namespace_labels: Labels, serving: Serving
     message = f"the pod asks for class {name!r} and does not carry what size {size!r} writes ({fields})"
     why = "the mutating webhook did not run, or another one overwrote it"
     return refuse(Reason.NOT_SIZED, f"{message}: {why}; create the pod again", serving.index.catalog.revision)
+
+
+def _wrong_label(pod: Mapping[str, Any], answer: Sized) -> tuple[str, ...]:
+    """Name the size label where it says another size than the pod has; absent, it is a note that nobody wrote."""
+    return () if _size_of(pod) in (None, answer.place.choice.size.name) else ("the label " + SIZE,)
 
 
 def unmade(patch: Sequence[Operation]) -> Iterator[str]:

@@ -6,7 +6,7 @@ is never rounded up.
 
 import csv
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from math import floor
@@ -24,6 +24,9 @@ GBIT: Final = 10**9
 GBIT_IN_BYTES: Final = 10**9 // 8
 MBIT_IN_BYTES: Final = 10**6 // 8
 GIB: Final = 1 << 30
+
+NEEDED: Final = ("family", "size", "vcpu", "memory_gib")
+"""The columns without which there is no size; whatever the provider, every other may be blank or missing."""
 
 GPU_RANK: Final = 32
 """
@@ -52,8 +55,8 @@ class Row:
         self.problems.append(Problem(self.file, self.line, column, message))
 
     def text(self, column: str) -> str:
-        """Read a column as one line of text; "" where it is blank."""
-        return " ".join(self.fields[column].split())
+        """Read a column as one line of text; "" where it is blank, or no column of the file."""
+        return " ".join(self.fields.get(column, "").split())
 
     def needed(self, column: str) -> str:
         """Read a column that may not be blank."""
@@ -62,19 +65,24 @@ class Row:
             self.fault(column, "is blank; write it, or remove the line")
         return text
 
-    def figure(self, column: str, scale: int) -> int | None:
-        """Read a number times *scale* as whole base units, rounded down; None where it is blank."""
-        text = self.text(column)
+    def figure(self, column: str, scale: int, *, needed: bool = False) -> int | None:
+        """Read a number times *scale* as whole base units, rounded down; None where it is blank, or not usable."""
+        text = self.needed(column) if needed else self.text(column)
         if not text:
             return None
+        blank = "" if needed else ", or leave it blank where none is published"
         if not _NUMBER.fullmatch(text):
-            self.fault(column, f"{text[:40]!r} is not a number; write it as 4 or 2.5, or blank where none is published")
+            self.fault(column, f"{text[:40]!r} is not a number; write it as 4 or 2.5{blank}")
             return None
         value = floor(Fraction(text) * scale)
         if value < 1:
-            self.fault(column, f"is {text}; write more than 0, or leave it blank where none is published")
+            self.fault(column, f"is {text}, which is less than one whole unit; write more{blank}")
             return None
         return value
+
+    def local_disk(self, column: str) -> bool | None:
+        """Read how many disks of the host there are as True; None, which is not written, where there is none."""
+        return True if self.text(column) not in ("", "0") else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +96,7 @@ class Column:
         scale: How many base units one of its units is.
         render: Base units to what is written.
         above: For a burst, the path of the figure that it must exceed; otherwise it says nothing and is left out.
+        needed: There is no size without it, so it may not be blank.
     """
 
     path: str
@@ -95,11 +104,12 @@ class Column:
     scale: int
     render: Callable[[int], str | int]
     above: str = ""
+    needed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where the figures of a family were published; *notes* are sentences about them."""
+    """Where the figures of a family were published ("": not said); *notes* are sentences about them."""
 
     family: str
     snapshot: str
@@ -119,7 +129,7 @@ def read_figures(row: Row, columns: Iterable[Column]) -> dict[str, int]:
     """Read every figure of a line by its path, in the order of *columns*; blanks stay absent."""
     found: dict[str, int] = {}
     for column in columns:
-        value = row.figure(column.name, column.scale)
+        value = row.figure(column.name, column.scale, needed=column.needed)
         if value is not None and value > found.get(column.above, 0):
             found[column.path] = value
     return found
@@ -167,14 +177,12 @@ def rank(vcpu_m: int, gpus: Fraction) -> str | int | None:
     return render_cpu_m(cost_m) if cost_m % 1000 else cost_m // 1000
 
 
-def make_document(
-    rows: Iterable[Mapping[str, str]], columns: Sequence[str], read: Reader, name: str, file: str
-) -> Fields:
+def make_document(rows: Iterable[Mapping[str, str]], read: Reader, name: str, file: str) -> Fields:
     """
     Read rows as a `SpecCatalog` document that the schema accepts.
 
     Args:
-        columns: Those that *read* looks at: each must be in the file.
+        rows: With the columns of `NEEDED`; any other that *read* looks at and the file lacks counts as blank.
         name: Of the catalogue.
         file: How messages call the file.
 
@@ -182,7 +190,7 @@ def make_document(
         InvalidError: Rows or columns are missing, or hold what cannot be read; every fault is named.
     """
     problems: list[Problem] = []
-    found = list(_read(rows, columns, read, file, problems))
+    found = list(_read(rows, read, file, problems))
     if not found and not problems:
         problems.append(Problem(file, 0, "", "holds no rows; write a header line, and one line for each size"))
     problems += _duplicates(found, file)
@@ -206,14 +214,12 @@ _Order: TypeAlias = tuple[str, int, int, str]
 _Found: TypeAlias = tuple[_Order, Fields, Source, int]
 
 
-def _read(
-    rows: Iterable[Mapping[str, str]], columns: Sequence[str], read: Reader, file: str, problems: list[Problem]
-) -> Iterator[_Found]:
+def _read(rows: Iterable[Mapping[str, str]], read: Reader, file: str, problems: list[Problem]) -> Iterator[_Found]:
     for line, fields in _numbered(rows, file, problems):
-        missing = [column for column in columns if column not in fields]
+        missing = [column for column in NEEDED if column not in fields]
         if missing:
             problems += [
-                Problem(file, 1, column, "is no column of this file; add it, blank where nothing is published")
+                Problem(file, 1, column, "is no column of this file, and there is no size without it; add it")
                 for column in missing
             ]
             return
@@ -262,9 +268,9 @@ def _duplicates(found: Iterable[_Found], file: str) -> list[Problem]:
 
 
 def _sources(sources: Iterable[Source]) -> list[Fields]:
-    """One entry per family and publication; each note once."""
+    """One entry per family and publication, none where no source is given; each note once."""
     notes: dict[tuple[str, str, str], dict[str, None]] = {}
-    for source in sources:
+    for source in filter(lambda source: source.source, sources):
         known = notes.setdefault((source.family, source.snapshot, source.source), {})
         known.update(dict.fromkeys(source.notes))
     return [

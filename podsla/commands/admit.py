@@ -1,6 +1,5 @@
 """`podsla admit`: what pods would get, as the webhook would decide it."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -26,6 +25,7 @@ from podsla.summary import reason_line, short_cost
 from webhook.admit import Answer, Serving, Sized, admit
 from webhook.decision import Deny, Ignore
 from webhook.patch import diff
+from webhook.templates import misplaced
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +40,25 @@ class Admitted:
 @pod_options
 @catalog_options
 @output_option("yaml", "json", "table", "patch", default="yaml")
+@click.option("-q", "--quiet", is_flag=True, help="Print refusals and warnings only beside the output.")
 def admit_command(
     files: Sequence[str],
+    recursive: bool,
     class_name: str | None,
     namespace_labels: str,
     catalogs: Sequence[str],
     target: str,
     form: str,
+    quiet: bool,
 ) -> None:
     """Print manifests as they would be admitted.
 
     Every pod and pod template in the files gets what the webhook would give it. The changed documents go to standard
-    output, the reasons to standard error. If any pod is refused, no document is printed and the exit code is 1.
+    output, with their comments gone; the reasons to standard error. If any pod is refused, no document is printed and
+    the exit code is 1.
+
+    -o json prints one document as it is and several as a List. -o patch prints the operations for one document, and for
+    several a list of {file, line, patch}.
 
     \b
       podsla admit -f deploy.yaml --class net-intensive
@@ -59,7 +66,7 @@ def admit_command(
       kubectl get deploy web -o yaml | podsla admit -f - -o patch
     """
     serving, labels = load_serving(catalogs, target), parse_labels(namespace_labels)
-    documents = load_manifests(files)
+    documents = load_manifests(files, recursive=recursive)
     pods = list(find_pods(documents))
     day = today()
     results = with_progress(
@@ -69,7 +76,7 @@ def admit_command(
     if form == "table":
         _print_table(results)
     else:
-        _print_notes(results)
+        _print_notes(documents, results, quiet=quiet)
         if not refused:
             _print_documents(documents, results, form)
     if not pods:
@@ -77,7 +84,7 @@ def admit_command(
     if refused:
         if form != "table":
             note(f"{len(refused)} of {len(pods)} pods refused; nothing printed", style="bold")
-        sys.exit(REFUSED)
+        raise click.exceptions.Exit(REFUSED)
 
 
 def today() -> date:
@@ -114,20 +121,24 @@ def _print_table(results: Sequence[Admitted]) -> None:
     print_table(["pod", "class", "size", "offers", "driven by", "reason"], rows)
 
 
-def _print_notes(results: Sequence[Admitted]) -> None:
+def _print_notes(documents: Sequence[Document], results: Sequence[Admitted], *, quiet: bool) -> None:
     for result in results:
         answer, title = result.answer, result.found.title
         match answer:
             case Sized():
-                note(f"{title}: {reason_line(answer.place)}", style="good")
+                if not quiet or answer.warnings:
+                    note(f"{title}: {reason_line(answer.place)}", style="good")
                 for warning in answer.warnings:
                     note(f"  warning: {warning}", style="warn")
             case Deny():
                 note(f"{title}: refused, {answer.reason}: {answer.message}", style="bad")
             case Ignore():
-                note(f"{title}: left alone ({answer.why})", style="dim")
+                if not quiet:
+                    note(f"{title}: left alone ({answer.why})", style="dim")
             case _:
                 assert_never(answer)
+        for warning in misplaced(documents[result.found.document].data, result.found.path_in_document):
+            note(f"  warning: {warning}", style="warn")
 
 
 def _print_documents(documents: Sequence[Document], results: Sequence[Admitted], form: str) -> None:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -78,7 +77,7 @@ def lint_command(files: Sequence[str], target: str, form: str) -> None:
     else:
         print_value([_finding(f) for f in findings], form)
     if errors:
-        sys.exit(REFUSED)
+        raise click.exceptions.Exit(REFUSED)
 
 
 def _finding(finding: Finding) -> dict[str, str]:
@@ -93,7 +92,7 @@ def _finding(finding: Finding) -> dict[str, str]:
 
 @catalog_group.command("show")
 @click.argument("names", nargs=-1, metavar="[SIZE|FAMILY]...")
-@click.option("--catalog", "catalogs", multiple=True, metavar="FILE", help="Default: the shipped catalogue.")
+@click.option("--catalog", "catalogs", multiple=True, metavar="NAME|FILE", help="Default: all shipped ones.")
 @click.option("--offers", "on", metavar="NAME|FILE", help="Show what nodes offer on this target.")
 @output_option("table", "json", "yaml", default="table")
 def show_command(names: Sequence[str], catalogs: Sequence[str], on: str | None, form: str) -> None:
@@ -174,7 +173,7 @@ def diff_command(
     else:
         print_value({**dump_diff(found), "pods": [_impact(i) for i in impacts]}, form)
     if any(i.outcome is Outcome.BREAKS for i in impacts):
-        sys.exit(REFUSED)
+        raise click.exceptions.Exit(REFUSED)
 
 
 _MARKS = {"+": "good", "-": "bad", "~": "warn"}

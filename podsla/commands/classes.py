@@ -8,7 +8,7 @@ import click
 from catalog.check import allows
 from catalog.dimension import GPU_COUNT
 from catalog.fit import Index
-from catalog.load import load_target, shipped_targets
+from catalog.load import load_target, read_text, shipped_targets
 from catalog.model import SlaClass
 from catalog.problems import nearest
 from podsla.options import catalog_options, load_serving, output_option
@@ -66,14 +66,23 @@ def describe(index: Index, sla_class: SlaClass) -> dict[str, Any]:
 
 
 @click.command("targets")
+@click.argument("name", required=False, type=click.Choice(list(shipped_targets())))
 @output_option("table", "json", "yaml", default="table")
-def targets_command(form: str) -> None:
-    """List the shipped targets: what a cluster has that keeps promises."""
+def targets_command(name: str | None, form: str) -> None:
+    """List the shipped targets: what a cluster has that keeps promises. With NAME, print that target's file.
+
+    \b
+      podsla targets
+      podsla targets kubernetes > my-cluster.yaml    # every field is explained there
+    """
+    if name is not None:
+        say(read_text(shipped_targets()[name]).rstrip())
+        return
     rows = []
-    for name in shipped_targets():
-        target = load_target(name)
+    for shipped in shipped_targets():
+        target = load_target(shipped)
         consumers = [f"{c.by.value}: {', '.join(d.path for d in c.dimensions)}" for c in target.consumers]
-        rows.append({"name": name, "description": target.description, "consumers": consumers})
+        rows.append({"name": shipped, "description": target.description, "consumers": consumers})
     if form != "table":
         print_value(rows, form)
         return

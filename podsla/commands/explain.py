@@ -1,6 +1,5 @@
 """`podsla explain`: why a pod gets its size, and why the near ones lost."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,10 +33,15 @@ NEAR_BELOW, NEAR_ABOVE = 5, 2
 @catalog_options
 @output_option("table", "json", "yaml", default="table")
 @click.option(
-    "--near", default=NEAR_BELOW, show_default=True, help="How many cheaper sizes to show, with what each lacks."
+    "--near",
+    type=click.IntRange(min=0),
+    default=NEAR_BELOW,
+    show_default=True,
+    help="How many cheaper sizes to show, with what each lacks.",
 )
 def explain_command(
     files: Sequence[str],
+    recursive: bool,
     class_name: str | None,
     namespace_labels: str,
     catalogs: Sequence[str],
@@ -55,7 +59,7 @@ def explain_command(
       podsla explain -f deploy.yaml --class disk-intensive --target ack-eci
     """
     serving, labels = load_serving(catalogs, target), parse_labels(namespace_labels)
-    pods = list(find_pods(load_manifests(files)))
+    pods = list(find_pods(load_manifests(files, recursive=recursive)))
     answers = [(found, admit_found(found, class_name, labels, serving, today())) for found in pods]
     if form == "table":
         for position, (found, answer) in enumerate(answers):
@@ -68,7 +72,7 @@ def explain_command(
     if not pods:
         note("no document holds a pod or a pod template", style="warn")
     if any(isinstance(answer, Deny) for _, answer in answers):
-        sys.exit(REFUSED)
+        raise click.exceptions.Exit(REFUSED)
 
 
 def explain(found: Found, answer: Answer, index: Index, near: int) -> dict[str, Any]:
@@ -110,7 +114,7 @@ def dimensions(place: Place, answer: Sized) -> list[dict[str, str]]:
                 "demand": d.render(place.demand[d.index]) if place.demand[d.index] else "",
                 "ask": d.render(holding.ask),
                 "offer": d.render(holding.offer),
-                "kept": str(holding.state),
+                "kept": f"{d.render(holding.kept)} {holding.state}",
                 "by": ", ".join(holding.by),
             }
         )

@@ -29,8 +29,9 @@ def webhook_command(
 ) -> None:
     """Answer admission reviews: POST /mutate, /validate and /templates; GET /livez, /readyz and /metrics.
 
-    Serves the catalogue from files. SIGHUP reads them and the certificate anew; where they are wrong, the last good
-    ones are served on. SIGTERM ends after the calls in flight.
+    Serves the catalogue from files. SIGHUP reads them anew; where they are wrong, the last good ones are served on. A
+    renewed certificate is taken over by itself. SIGTERM ends after the calls in flight; new connections are refused at
+    once, so take the address out of service before.
 
     \b
       podsla webhook --catalog platform.yaml --target my-cluster.yaml --tls-cert tls.crt --tls-key tls.key

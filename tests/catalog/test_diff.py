@@ -70,6 +70,7 @@ def _one(thing: SandboxSize | SlaClass) -> Catalog:
         pytest.param(replace(SIZE, cost_m=4500), "cost 4 → 4500m", id="another rank"),
         pytest.param(replace(SIZE, shown=()), "cpu.turboMHz 3500 → not set", id="a figure that was only shown"),
         pytest.param(replace(SIZE, generation=None), "generation 7 → not set", id="no generation any more"),
+        pytest.param(replace(SIZE, local_disk=True), "localDisk not set → true", id="disks of the host"),
     ],
 )
 def test_a_changed_size_names_each_figure_and_which_way_it_went(new: SandboxSize, expected: str) -> None:

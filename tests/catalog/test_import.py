@@ -151,6 +151,9 @@ def test_an_ec2_row_becomes_a_size_whose_clock_is_only_shown() -> None:
         pytest.param({"notes": 'turbo is "up to"'}, "cpu.baseMHz", 2700, id="a turbo published as up to is no matter"),
         pytest.param({"cpu_model": "Yitian 710 (Arm)"}, "arch", "arm64", id="an ARM processor is arm64"),
         pytest.param({"cpu_model": ""}, "arch", None, id="no processor is named: the default, amd64"),
+        pytest.param({"local_disks_gib": "2x1788"}, "localDisk", True, id="disks of the host, whatever they hold"),
+        pytest.param({"local_disks_gib": "0"}, "localDisk", None, id="0 disks are none"),
+        pytest.param({"local_disks_gib": " "}, "localDisk", None, id="blank: no disks of the host"),
     ],
 )
 def test_ecs_figures(changes: dict[str, str], path: str, expected: object) -> None:
@@ -217,9 +220,38 @@ def test_other_processors_are_not_taken_for_arm(model: str) -> None:
     assert arch_of(model) is None
 
 
-@pytest.mark.parametrize(("arch", "expected"), [("x86_64", None), ("arm64", "arm64"), ("arm64_mac", "arm64")])
+@pytest.mark.parametrize(
+    ("arch", "expected"), [("x86_64", None), ("arm64", "arm64"), ("arm64_mac", "arm64"), ("", None)]
+)
 def test_ec2_architectures(arch: str, expected: str | None) -> None:
     assert ec2(arch=arch).get("arch") == expected
+
+
+def test_an_ec2_size_with_disks_of_its_host_says_so() -> None:
+    assert (ec2(local_ssd_count="2").get("localDisk"), ec2(local_ssd_count="").get("localDisk")) == (True, None)
+
+
+@pytest.mark.parametrize("kind", sorted(IMPORTERS))
+def test_four_columns_make_a_size(kind: str) -> None:
+    """Everything else is as if it were blank, and a family without a source is not among the sources."""
+    row = {"family": "c7", "size": "my.large", "vcpu": "2", "memory_gib": "4"}
+    spec = IMPORTERS[kind].read([row], "mine", "it.csv")["spec"]
+    family = {"ec2": "c7", "ecs": "my.c7"}[kind]
+    size = {"name": "my.large", "family": family, "generation": 7, "vcpu": "2", "memory": "4Gi"}
+    assert spec == {"sizes": [size], "sources": []}
+
+
+def test_any_figure_may_stand_beside_the_four_columns() -> None:
+    text = "family,size,vcpu,memory_gib,pps\nc7,my.large,2,4,600000\nc7,my.xlarge,4,8,\n"
+    document = import_ecs(csv.DictReader(io.StringIO(text)), "mine")
+    figures = {name: promised(size, "network.pps") for name, size in read_back(document).items()}
+    assert figures == {"my.large": 600_000, "my.xlarge": None}
+
+
+def test_a_note_that_takes_a_figure_back_counts_without_a_source() -> None:
+    row = {**ECS_ROW, "notes": 'base is "up to"', "source": ""}
+    spec = import_ecs([row], "ecs")["spec"]
+    assert (spec["sizes"][0]["cpu"], spec["sources"]) == ({"model": "Ice Lake", "turboMHz": 3500}, [])
 
 
 def test_sources_stand_once_per_family_and_page_with_each_note_once() -> None:
@@ -247,10 +279,6 @@ def test_sizes_stand_by_family_vcpu_memory_and_name_whatever_the_order_of_rows()
         assert [size["name"] for size in import_ecs(order, "ecs")["spec"]["sizes"]] == expected
 
 
-def without(column: str) -> list[dict[str, str]]:
-    return [{key: text for key, text in ECS_ROW.items() if key != column}]
-
-
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
@@ -258,9 +286,10 @@ def without(column: str) -> list[dict[str, str]]:
             [], "it.csv: holds no rows; write a header line, and one line for each size", id="an empty file is told so"
         ),
         pytest.param(
-            without("pps"),
-            "it.csv:1: pps: is no column of this file; add it, blank where nothing is published",
-            id="a missing column is told once, on the header's line",
+            [{key: text for key, text in ECS_ROW.items() if key not in ("size", "vcpu")}] * 2,
+            "it.csv:1: size: is no column of this file, and there is no size without it; add it\n"
+            "it.csv:1: vcpu: is no column of this file, and there is no size without it; add it",
+            id="missing columns are told once, on the header's line",
         ),
         pytest.param(
             [ECS_ROW, ECS_ROW],
@@ -269,22 +298,28 @@ def without(column: str) -> list[dict[str, str]]:
         ),
         pytest.param(
             [{**ECS_ROW, "pps": "1 M"}],
-            "it.csv:2: pps: '1 M' is not a number; write it as 4 or 2.5, or blank where none is published",
+            "it.csv:2: pps: '1 M' is not a number; write it as 4 or 2.5, or leave it blank where none is published",
             id="a number with a unit is no number",
         ),
         pytest.param(
             [{**ECS_ROW, "vcpu": "-4"}],
-            "it.csv:2: vcpu: '-4' is not a number; write it as 4 or 2.5, or blank where none is published",
-            id="a negative number is no figure",
+            "it.csv:2: vcpu: '-4' is not a number; write it as 4 or 2.5",
+            id="a negative number is no figure, and a size without vCPUs none",
         ),
         pytest.param(
             [{**ECS_ROW, "nic_queues": "0"}],
-            "it.csv:2: nic_queues: is 0; write more than 0, or leave it blank where none is published",
+            "it.csv:2: nic_queues: is 0, which is less than one whole unit; "
+            "write more, or leave it blank where none is published",
             id="zero is not the same as not published",
         ),
         pytest.param(
-            [{**ECS_ROW, "vcpu": "", "source": " "}],
-            "it.csv:2: source: is blank; write it, or remove the line\n"
+            [{**ECS_ROW, "memory_gib": "0"}],
+            "it.csv:2: memory_gib: is 0, which is less than one whole unit; write more",
+            id="no size is without memory",
+        ),
+        pytest.param(
+            [{**ECS_ROW, "vcpu": "", "family": " "}],
+            "it.csv:2: family: is blank; write it, or remove the line\n"
             "it.csv:2: vcpu: is blank; write it, or remove the line",
             id="every blank that may not be is named in one go",
         ),
@@ -325,8 +360,8 @@ LINE = ",".join(EC2_ROW.values())
             id="a line with too many fields",
         ),
         pytest.param(
-            f"{HEAD}\n\n{LINE.replace('a dump', '')}\n",
-            "it.csv:3: source: is blank; write it, or remove the line",
+            f"{HEAD}\n\n{LINE.replace('c5a.large', '')}\n",
+            "it.csv:3: size: is blank; write it, or remove the line",
             id="lines are counted as an editor counts them",
         ),
         pytest.param(
@@ -434,6 +469,7 @@ def test_every_ecs_row_reads_back_as_an_independent_computation_has_it(shared_da
         assert size.family == f"ecs.{row['family']}"
         assert size.arch == ("arm64" if row["family"] == "c8y" else "amd64")
         assert size.gpu == ecs_gpu(row), row["size"]
+        assert size.local_disk == bool(row["local_disks_gib"]), row["size"]
 
 
 def ecs_gpu(row: Mapping[str, str]) -> SizeGpu | None:
@@ -463,6 +499,7 @@ def test_every_ec2_row_reads_back_with_no_packet_rate_and_no_base_clock(shared_d
         assert {path: promised(size, path) for path in expected} == expected, row["size"]
         assert dict(size.shown).get("cpu.turboMHz") == units(row["sustained_ghz"], "1000")
         assert size.arch == ("arm64" if row["arch"].startswith("arm64") else "amd64")
+        assert size.local_disk == bool(row["local_ssd_count"]), row["size"]
         whole = row["ebs_mbyte_s_base"]
         assert not whole or (promised(size, "disk.bytesPerSecond") or 0) <= Decimal(whole) * 1_000_000
 

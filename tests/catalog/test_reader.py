@@ -2,7 +2,7 @@
 
 import pytest
 
-from catalog.dimension import NETWORK_BITS, PPS, VCPU
+from catalog.dimension import NETWORK_BITS, PPS
 from catalog.model import Catalog
 from catalog.problems import InvalidError
 from catalog.reader import read_catalog
@@ -99,6 +99,7 @@ def of_class(fields: str, sizes: str = f"{SIZE}, {OTHER}") -> str:
             [
                 "0.yaml:7: spec.classes[0].tunable.pps: is not a tunable dimension; did you mean network.pps?",
                 "0.yaml:7: spec.classes[0].tunable['disk.iops'].max: 'lots' is not a quantity; write a number with an optional suffix, as 4, 1500M or 8Gi",
+                "0.yaml:7: spec.classes[0].tunable['network.pps'].max: 3M is above every allowed size (best: 1M); lower it to what exists",
             ],
             id="tunables that are none",
         ),
@@ -135,6 +136,22 @@ def test_what_is_wrong_and_what_to_write(spec: str, expected: list[str]) -> None
     assert problems(spec) == expected
 
 
+def test_one_run_names_faults_of_form_and_of_meaning() -> None:
+    classes = "\n  - {name: d, floor: {network: {pps: 2M}}, fallback: [c, x]}\n"
+
+    assert problems(of_class("reserve: all") + classes[1:]) == [
+        "0.yaml:7: spec.classes[0].reserve: cannot be 'all'; known are ask, size",
+        "0.yaml:8: spec.classes[1].fallback: 'x' is no class; known are c, d",
+        "0.yaml:8: spec.classes[1].floor.network.pps: network.pps is 2M, and the best allowed size has 1M; lower it or allow other sizes",
+    ]
+
+
+def test_a_faulty_size_makes_no_further_problems() -> None:
+    assert problems(of_class("sizes: {families: [z]}", sizes="{name: z.large, vcpu: '2', memory: 4Gb}")) == [
+        "0.yaml:5: spec.sizes[0].memory: '4Gb' is not a quantity; write a number with an optional suffix, as 4, 1500M or 8Gi"
+    ]
+
+
 def test_a_name_taken_by_another_catalogue_is_refused() -> None:
     spec = f"  sizes: [{SIZE}]\n"
 
@@ -166,8 +183,25 @@ def test_a_blank_figure_is_unknown_and_a_burst_is_no_promise() -> None:
     assert size.shown == (("network.burstBitsPerSecond", 10_000_000_000),)
 
 
-def test_quantities_are_exact_and_rounded_up() -> None:
-    size = read("  sizes: [{name: a, vcpu: '0.0001', memory: 0.1}]\n").sizes[0]
+def test_a_figure_that_a_unit_would_round_is_a_slip() -> None:
+    assert problems("  sizes: [{name: a, vcpu: 1.5Gi, memory: 16, cpu: {baseMHz: 2.5}, network: {pps: 2m}}]\n") == [
+        "0.yaml:5: spec.sizes[0].cpu.baseMHz: '2.5' is no whole number of units; m is a thousandth, M a million: write 2500, 2M",
+        "0.yaml:5: spec.sizes[0].memory: is 16; write 1048576 or more, or leave it out where the figure is not known",
+        "0.yaml:5: spec.sizes[0].network.pps: '2m' is no whole number of units; m is a thousandth, M a million: write 2500, 2M",
+        "0.yaml:5: spec.sizes[0].vcpu: '1.5Gi' looks like memory; write vCPUs as 4 or 500m",
+    ]
 
-    assert size.figures[VCPU.index] == 1
-    assert size.figures[1] == 1
+
+def test_a_tunable_below_the_floor_could_never_be_used() -> None:
+    assert problems(of_class("floor: {network: {pps: 300k}}, tunable: {network.pps: {max: 100k}}")) == [
+        "0.yaml:7: spec.classes[0].tunable['network.pps'].max: 100k is below the floor of 300k; raise it, or drop the tunable"
+    ]
+
+
+def test_disks_of_the_host_are_said_or_there_are_none() -> None:
+    catalog = read("  sizes: [{name: a, vcpu: 1, memory: 1Gi, localDisk: true}, {name: b, vcpu: 2, memory: 4Gi}]\n")
+
+    assert [(size.name, size.local_disk) for size in catalog.sizes] == [("a", True), ("b", False)]
+    assert problems("  sizes: [{name: a, vcpu: 1, memory: 1Gi, localDisk: '2'}]\n") == [
+        "0.yaml:5: spec.sizes[0].localDisk: must be true or false, and is '2'"
+    ]

@@ -196,6 +196,8 @@ def decided(catalog: Catalog, target: str, wanted: dict[str, Any]) -> Place:
 def test_every_shipped_class_is_served_as_itself_on_every_shipped_target(
     shipped: Catalog, name: str, target: str
 ) -> None:
+    if (name, target) == ("gpu-on-demand", "ack-eci"):
+        return  # virtual nodes share no GPU, so none is lent there: tests/webhook/test_decide.py
     place = decided(shipped, target, pod(name))
     assert (place.sla_class.name, place.dropped, place.warnings) == (name, (), ())
 

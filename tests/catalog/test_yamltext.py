@@ -64,9 +64,14 @@ def test_numbers_with_a_point_stay_as_they_were_written() -> None:
 
 
 def test_rendering_keeps_order_and_the_difference_between_text_and_number() -> None:
-    text = "z: 1.50\na: '1.5'\nm: |\n  two\n  lines\nn: 'yes'\n"
+    text = "z: 1.50\na: '1.5'\nm: |\n  two\n  lines\nb: 'yes'\n"
 
     assert render_documents([parse_documents(text, "f")[0].data]) == text
+
+
+@pytest.mark.parametrize("text", ["1e10", "12345e6", "1e+3", ".5", "1.", "y", "N", "no", "0o17", "0x1F", "1_000", "~"])
+def test_text_that_another_reader_would_take_for_something_else_is_quoted(text: str) -> None:
+    assert render_documents([{"a": text}]) == f"a: '{text}'\n"
 
 
 def test_anchors_and_merge_keys_are_expanded() -> None:

@@ -1,5 +1,6 @@
 """The command line as its user sees it: output, messages, exit codes."""
 
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -172,6 +173,37 @@ class TestAdmit:
         assert ran.code == 0
         assert "no document holds a pod" in ran.err
 
+    def test_a_folder_within_a_folder_is_read_when_asked(self, shell: Shell) -> None:
+        (shell.folder / "sub").mkdir()
+        shell.file("sub/pod.yaml", POD)
+        shell.file("empty.yaml", "# nothing\n")
+
+        assert "Pod/p" not in shell.run("admit", "-f", ".", "-o", "table").out
+        assert "Pod/p" in shell.run("admit", "-f", ".", "-R", "-o", "table").out
+
+    def test_empty_standard_input(self, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"")))
+
+        assert shell.run("admit", "-f", "-").code == 3
+
+    def test_a_class_on_the_deployment_itself_is_pointed_out(self, shell: Shell) -> None:
+        text = "kind: Deployment\nmetadata: {name: d, namespace: n, annotations: {podsla.io/class: batch}}\n"
+        text += "spec: {template: {spec: {containers: [{name: app}]}}}\n"
+        ran = shell.run("admit", "-f", shell.file("d.yaml", text), "-q")
+
+        assert " ".join(ran.err.split()) == (
+            "warning: podsla.io/class in metadata.annotations has no effect; move it to "
+            "spec.template.metadata.annotations"
+        )
+
+    def test_what_yaml_and_json_would_confuse_survives(self, shell: Shell) -> None:
+        text = POD.replace("futureField: 1.50", "a: '1e10'\n  b: 'y'\n  c: .5\n  d: .inf")
+        shell.file("pod.yaml", text)
+
+        assert "a: '1e10'\n  b: 'y'\n  c: .5\n  d: .inf\n" in shell.run("admit", "-f", "pod.yaml").out
+        spec = json.loads(shell.run("admit", "-f", "pod.yaml", "-o", "json").out)["spec"]
+        assert (spec["a"], spec["b"], spec["c"], spec["d"]) == ("1e10", "y", 0.5, ".inf")
+
 
 class TestExplain:
     def test_it_says_what_drove_the_size_and_what_the_near_ones_lack(self, shell: Shell) -> None:
@@ -258,6 +290,11 @@ class TestCatalog:
         assert ran.code == 2
         assert "did you mean ecs.c7.xlarge" in ran.err
 
+    def test_a_shipped_target_can_be_copied(self, shell: Shell) -> None:
+        shell.file("mine.yaml", shell.run("targets", "kubernetes").out)
+
+        assert shell.run("classes", "--target", "mine.yaml").code == 0
+
     def test_an_import_that_cannot_be_read(self, shell: Shell) -> None:
         ran = shell.run("catalog", "import", "ecs", shell.file("x.csv", "a,b\n1,2\n"))
 
@@ -273,6 +310,8 @@ class TestCatalog:
         pytest.param(["admit", "-f", "x", "-o", "xml"], id="no such form"),
         pytest.param(["admit", "-f", "x", "--namespace-labels", "a"], id="no label"),
         pytest.param(["classes", "nett"], id="no such class"),
+        pytest.param(["explain", "-f", "x", "--near", "-3"], id="a negative number"),
+        pytest.param(["targets", "calic"], id="no such target"),
     ],
 )
 def test_a_wrong_command_line_is_exit_code_2(shell: Shell, arguments: Sequence[str]) -> None:

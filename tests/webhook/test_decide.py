@@ -4,7 +4,10 @@ from typing import Any
 
 import pytest
 
-from tests.sample import answer, container, pod, sized
+from catalog.fit import compile_index
+from catalog.model import Reserve
+from tests.sample import TODAY, answer, catalog, container, pod, sized, target
+from webhook.admit import Serving, admit
 from webhook.decision import Deny, Ignore, Reason, Skip
 
 PVC = {"volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]}
@@ -130,8 +133,7 @@ def minimum(class_name: str, **minima: str) -> Any:
             minimum("net", pps="2M"),
             Reason.NO_SIZE_FITS,
             "no size of class 'net' on target 'kubernetes' holds the pod: network.pps asks 2M, best is 1900k "
-            "(s.2xlarge); network.queues asks 4, best is 8 (s.2xlarge); ask for less, or ask the owner of catalogue "
-            "'test' for more",
+            "(s.2xlarge); what fits: network.queues 4; ask for less, or ask the owner of catalogue 'test' for more",
             id="more than nodes publish: both figures, per dimension",
         ),
         pytest.param(
@@ -286,4 +288,68 @@ class TestConsumers:
         result = sized(pod("disk", **PVC))
 
         assert [str(h.state) for h in result.place.holdings if h.dimension.path == "disk.iops"] == ["placed"]
-        assert result.warnings == ("disk.iops is placed only for volume 'data': its claim is another disk",)
+        assert result.warnings == ("volume data is a claim, on another disk than disk.iops counts",)
+
+    def test_a_gpu_is_not_lent_where_no_node_is_shared(self) -> None:
+        assert answer(pod("borrow"), "ack-eci") == Deny(
+            Reason.NO_CONSUMER,
+            "class 'borrow' lends GPUs of shared nodes, and target 'ack-eci' has none; name a class that gives a GPU "
+            "for the life of the pod",
+        )
+
+    def test_a_size_whose_gpu_model_the_target_cannot_name_never_serves(self) -> None:
+        place = sized(pod("borrow"), "{gpu: {resource: g, modelLabel: m, models: {A10: [a10]}}}").place
+
+        assert place.choice.size.name == "gn.2xlarge"
+
+    def test_a_daemonsets_pod_is_told_what_is_not_placed(self) -> None:
+        owner = {"ownerReferences": [{"kind": "DaemonSet", "name": "d", "controller": True}]}
+        result = sized(pod("fast", metadata=owner))
+
+        assert [d.path for d in result.place.dropped] == ["cpu.baseMHz"]
+        assert result.warnings == ("cpu.baseMHz is dropped: a DaemonSet's pods run on every node, whatever it has",)
+
+    def test_limits_that_keep_a_pod_below_its_floor_are_named(self) -> None:
+        result = sized(pod("floored", container(limits={"cpu": "500m", "memory": "1Gi"}, requests={"cpu": "100m"})))
+
+        assert result.warnings == (
+            "its containers' limits let the pod use vcpu 500m of the class's 2; raise them",
+            "its containers' limits let the pod use memory 1Gi of the class's 4Gi; raise them",
+        )
+
+
+def test_a_key_among_the_labels_is_never_ignored() -> None:
+    assert answer(pod(None, metadata={"labels": {"podsla.io/class": "net"}})) == Deny(
+        Reason.UNKNOWN_KEY, "podsla.io/class is a label here, and has to be an annotation; move it"
+    )
+
+
+def test_a_gpu_asked_of_a_class_that_has_none_is_told_where_there_is_one() -> None:
+    result = answer(pod("net", container(limits={"nvidia.com/gpu": "1"})))
+
+    assert isinstance(result, Deny)
+    assert (
+        "it asks for a GPU, and no size of the class has one; classes with a GPU: any-gpu, borrow, gpu"
+        in result.message
+    )
+
+
+def test_a_fallback_without_a_gpu_does_not_serve_a_pod_that_borrows_one() -> None:
+    classes = """
+  - {name: infer, gpu: {models: [T4], mode: on-demand}, floor: {cpu: {baseMHz: 2500}}, fallback: [plain]}
+  - {name: plain}
+"""
+    index = compile_index(catalog(classes=classes), target("{gpu: {resource: g, modelLabel: m, models: {T4: [t4]}}}"))
+    given = pod("infer", annotations={"podsla.io/gpu": "on-demand"})
+    result = admit(given, {}, Serving(index), TODAY)
+
+    assert isinstance(result, Deny)
+    assert result.message.endswith("; fallback 'plain': NotTunable")
+
+
+class TestReserveDefault:
+    """The whole of a size where the pod has a machine of its own, what it asks where it shares one."""
+
+    def test_a_runtime_of_the_pods_own_that_is_a_vm_counts(self) -> None:
+        assert sized(pod("plain", runtimeClassName="rund")).place.reserve is Reserve.SIZE
+        assert sized(pod("plain", runtimeClassName="gvisor")).place.reserve is Reserve.ASK

@@ -271,12 +271,25 @@ def test_the_record_says_what_was_decided() -> None:
         "size": "s.2xlarge",
         "reserve": "ask",
         "dimensions": {
-            "network.pps": {"ask": "1200k", "offer": "1900k", "state": "reserved"},
-            "network.queues": {"ask": "4", "offer": "8", "state": "placed"},
+            "network.pps": {"ask": "1200k", "kept": "1200k", "offer": "1900k", "state": "reserved"},
+            "network.queues": {"ask": "4", "kept": "4", "offer": "8", "state": "placed"},
         },
         "driver": {"dimension": "network.pps", "without": "s.xlarge"},
         "nextSmaller": {"size": "s.xlarge", "offers": {"network.pps": "950k"}},
     }
+
+
+def test_of_cpu_and_memory_the_request_is_reserved_though_the_size_holds_the_limit() -> None:
+    given = sized(pod("plain", container(requests={"memory": "1Gi"}, limits={"memory": "6Gi"}))).pod
+
+    memory = json.loads(annotation(given, "podsla.io/record"))["dimensions"]["memory"]
+    assert memory == {"ask": "6Gi", "kept": "1Gi", "offer": "7Gi", "state": "reserved"}
+
+
+def test_virtual_nodes_tolerate_their_taint() -> None:
+    assert sized(pod("plain"), "ack-eci").pod["spec"]["tolerations"] == [
+        {"effect": "NoSchedule", "key": "virtual-kubelet.io/provider", "operator": "Exists"}
+    ]
 
 
 def test_annotations_are_no_longer_than_what_the_api_server_takes() -> None:

@@ -30,7 +30,7 @@ from catalog.problems import InvalidError
 from catalog.yamltext import parse_documents
 from tests.builders import UID, catalog_text, pod, review
 from webhook.app import MAX_REVIEW_BYTES
-from webhook.server import Listen, Settings, read_namespaces, serve_files
+from webhook.server import Listen, Settings, check, read_namespaces, serve_files
 
 START_S: Final = 20.0
 STOP_S: Final = 10.0
@@ -369,3 +369,32 @@ def test_a_file_of_namespaces_with_something_else_in_it_is_refused() -> None:
         read_namespaces(parse_documents(text, "ns.yaml"))
 
     assert str(raised.value) == "ns.yaml:3: items[0]: is no Namespace with a name; list Namespaces only"
+
+
+@pytest.mark.parametrize(
+    ("listen", "message"),
+    [
+        pytest.param(
+            Listen("300.1.1.1", 8443),
+            "300.1.1.1:8443: is no IP address to listen on; write one as 0.0.0.0",
+            id="no address",
+        ),
+        pytest.param(
+            Listen("127.0.0.1", 1, Path("no.crt"), Path("no.key")),
+            "no.crt: and no.key are no certificate and its private key, both PEM; name a pair",
+            id="no certificate",
+        ),
+    ],
+)
+def test_what_would_fail_in_the_worker_is_told_before_it_starts(listen: Listen, message: str) -> None:
+    with pytest.raises(InvalidError) as caught:
+        check(listen)
+
+    assert str(caught.value) == message
+
+
+def test_a_port_that_is_taken_is_told_before_the_start() -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken, pytest.raises(InvalidError) as caught:
+        check(Listen("127.0.0.1", taken.getsockname()[1]))
+
+    assert str(caught.value).endswith("cannot be listened on: Address already in use")
