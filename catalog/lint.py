@@ -39,6 +39,7 @@ class LintReason(StrEnum):
     TUNABLE_BEYOND_OFFER = "TunableBeyondOffer"
     NO_DESCRIPTION = "NoDescription"
     UNKNOWN_NODE_TYPE = "UnknownNodeType"
+    MIXED_ARCH = "MixedArch"  # an image of one architecture may land on the other
     NOT_PLACED = "NotPlaced"  # families that no label of the nodes tells apart
 
 
@@ -78,6 +79,11 @@ def lint(catalog: Catalog, target: Target) -> tuple[Finding, ...]:
         if c.sizes.restricts and not target.can_place:
             message = f"target {target.name!r} cannot keep pods to them; add a consumer `by: node-labels`, or nodeTypes"
             found.append(_warning(c, "sizes", LintReason.NOT_PLACED, message))
+        archs = sorted({size.arch for size in catalog.sizes if target.has(size) and allows(c, size)})
+        if len(archs) > 1:
+            message = f"sizes of {' and '.join(archs)} serve the class, and nothing keeps an image from the wrong one"
+            message += "; list families of one, or give pods a nodeSelector kubernetes.io/arch"
+            found.append(_warning(c, "sizes", LintReason.MIXED_ARCH, message))
         if not c.description:
             found.append(_warning(c, "description", LintReason.NO_DESCRIPTION, "is missing; say what the class is for"))
         served = next((fallback for fallback in c.fallback if not refusals[fallback]), None)

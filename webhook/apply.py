@@ -77,6 +77,8 @@ def _set_runtime(spec: Fields, effects: Effects, old: Effects) -> Fields:
 
 
 def _set_pod_resources(spec: Fields, effects: Effects, old: Effects, restored: Subject) -> Fields:
+    if not (effects.pod_requests or effects.pod_limits or old.pod_requests or old.pod_limits):
+        return spec
     before: Fields = spec.get("resources") or {}
     resources = _set_resources(before, "requests", effects.pod_requests, old.pod_requests, restored.pod_requests)
     resources = _set_resources(resources, "limits", effects.pod_limits, old.pod_limits, restored.pod_limits)

@@ -309,6 +309,8 @@ def warnings(index: Index, granted: Granted, told: Texts) -> list[str]:
 
 def _capped(granted: Granted) -> Iterator[str]:
     """Say where the limits of all containers together keep a pod from using its floor."""
+    if not (granted.floor[VCPU.index] or granted.floor[MEMORY.index]):
+        return
     running = [c for c in granted.subject.containers if c.kind is not Kind.INIT]
     for dimension, resource in RESOURCES:
         limits = [amount(container.limits, resource) for container in running]

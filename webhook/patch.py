@@ -42,16 +42,18 @@ def _compare(before: Any, after: Any, path: str, operations: list[Operation]) ->
 def _compare_mappings(
     before: Mapping[str, Any], after: Mapping[str, Any], path: str, operations: list[Operation]
 ) -> None:
+    shared = len(before)
     for key, old in before.items():
         if key not in after:
+            shared -= 1
             inner = f"{path}/{escape(key)}"
             operations.append({"op": "test", "path": inner, "value": old})
             operations.append({"op": "remove", "path": inner})
         elif old is not after[key]:
             _compare(old, after[key], f"{path}/{escape(key)}", operations)
-    for key, new in after.items():
-        if key not in before:
-            operations.append({"op": "add", "path": f"{path}/{escape(key)}", "value": new})
+    if len(after) > shared:
+        added = ((key, new) for key, new in after.items() if key not in before)
+        operations += [{"op": "add", "path": f"{path}/{escape(key)}", "value": new} for key, new in added]
 
 
 def same(left: Any, right: Any) -> bool:

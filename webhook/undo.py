@@ -93,6 +93,8 @@ def already_there(pod: Mapping[str, Any], wanted: Effects, old: Effects) -> Kept
         old: What an earlier one wrote, which is not the pod's own.
     """
     spec = pod.get("spec") or {}
+    if not (wanted.tolerations or spec.get("affinity")):
+        return ()
     node = ((spec.get("affinity") or {}).get("nodeAffinity") or {}).get(
         "requiredDuringSchedulingIgnoredDuringExecution"
     )

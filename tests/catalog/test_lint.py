@@ -232,6 +232,20 @@ def test_lint(classes: Sequence[str], spec: Sequence[str], expected: Sequence[st
     assert list(map(str, lint(catalog(*classes), target(*spec)))) == expected
 
 
+def test_sizes_of_two_architectures_are_pointed_out() -> None:
+    """Nothing keeps an image from the wrong one."""
+    arm = SIZES.replace("{name: ecs.c7.2xlarge,", "{name: ecs.c7.2xlarge, arch: arm64,")
+    head = "apiVersion: podsla.io/v1beta1\nkind: SpecCatalog\nmetadata: {name: platform}\nspec:"
+    text = f"{head}\n  sizes:{arm}  classes: [{{name: web, description: x}}]\n"
+    found = lint(read_catalog(parse_documents(text, "catalog.yaml")), target())
+
+    assert arm != SIZES
+    assert list(map(str, found)) == [
+        "warning: class web: sizes: sizes of amd64 and arm64 serve the class, and nothing keeps an image from the wrong "
+        "one; list families of one, or give pods a nodeSelector kubernetes.io/arch (MixedArch)"
+    ]
+
+
 def test_errors_stand_first_and_the_rest_by_subject() -> None:
     """The order depends on nothing but the findings."""
     found = lint(catalog("{name: b}", "{name: a}", "{name: c, runtime: rund}"), target())
