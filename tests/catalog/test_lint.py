@@ -241,8 +241,8 @@ def test_sizes_of_two_architectures_are_pointed_out() -> None:
 
     assert arm != SIZES
     assert list(map(str, found)) == [
-        "warning: class web: sizes: sizes of amd64 and arm64 serve the class, and nothing keeps an image from the wrong "
-        "one; list families of one, or give pods a nodeSelector kubernetes.io/arch (MixedArch)"
+        "warning: class web: sizes: sizes of amd64 and arm64 serve the class, and nothing keeps an image from the "
+        "wrong one; list families of one, or give pods a nodeSelector kubernetes.io/arch (MixedArch)"
     ]
 
 
