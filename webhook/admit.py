@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from catalog.fit import Index
 from catalog.keys import RECORD
 from catalog.pod import PodError, Subject, mapping_at, read_pod
-from webhook.apply import NO_EFFECTS, apply
+from webhook.apply import NO_EFFECTS, apply, clear
 from webhook.decide import Labels, decide, replay
 from webhook.decision import Deny, Effects, Ignore, Place, Reason, clip
 from webhook.patch import Operation, diff
@@ -44,7 +44,15 @@ class Sized:
     warnings: tuple[str, ...]
 
 
-Answer: TypeAlias = Sized | Ignore | Deny
+@dataclass(frozen=True, slots=True)
+class Released(Ignore):
+    """The pod names no class any more: what was written into it, by its record, is taken out again."""
+
+    pod: Mapping[str, Any]
+    patch: tuple[Operation, ...]
+
+
+Answer: TypeAlias = Sized | Released | Ignore | Deny
 
 
 def admit(
@@ -74,6 +82,9 @@ def admit(
     elif text is not None:
         found.append("podsla.io/record does not follow from its own input; every field counts as the pod's own")
     decision = decide(subject, namespace_labels, serving.index, today)
+    if isinstance(decision, Ignore) and believed is not None:
+        after = clear(pod, old=old, restored=subject)
+        return Released(decision.why, after, diff(pod, after))
     if not isinstance(decision, Place):
         return decision
     if believed is not None:

@@ -17,9 +17,16 @@ Fields = Mapping[str, Any]
 NO_EFFECTS = Effects()
 
 
-def apply(pod: Fields, effects: Effects, record: str, size: str, *, old: Effects, restored: Subject) -> Fields:
+def clear(pod: Fields, *, old: Effects, restored: Subject) -> Fields:
+    """Take out of *pod* all that an earlier decision wrote, its record and size with it."""
+    return apply(pod, NO_EFFECTS, None, None, old=old, restored=restored)
+
+
+def apply(
+    pod: Fields, effects: Effects, record: str | None, size: str | None, *, old: Effects, restored: Subject
+) -> Fields:
     """
-    Write *effects*, record and size into *pod*.
+    Write *effects*, record and size into *pod*; a record or size of None is taken out.
 
     Args:
         old: What an earlier decision wrote; what it alone wanted is taken out again.
@@ -27,7 +34,8 @@ def apply(pod: Fields, effects: Effects, record: str, size: str, *, old: Effects
     """
     metadata = pod.get("metadata") or {}
     spec = pod.get("spec") or {}
-    labels = put(metadata.get("labels") or {}, SIZE, size)
+    labels: Fields = metadata.get("labels") or {}
+    labels = drop(labels, SIZE) if size is None else put(labels, SIZE, size)
     annotations = _set_annotations(metadata.get("annotations"), effects, old, record)
     if labels is not metadata.get("labels") or annotations is not metadata.get("annotations"):
         metadata = {**metadata, "labels": labels, "annotations": annotations}
@@ -54,9 +62,13 @@ def drop(fields: Fields, key: str) -> Fields:
     return {k: v for k, v in fields.items() if k != key} if key in fields else fields
 
 
-def _set_annotations(present: Fields | None, effects: Effects, old: Effects, record: str) -> Fields:
+def _set_annotations(present: Fields | None, effects: Effects, old: Effects, record: str | None) -> Fields:
     annotations: Fields = present or {}
-    wanted = {**dict(effects.annotations), RECORD: record}
+    wanted = dict(effects.annotations)
+    if record is None:
+        annotations = drop(annotations, RECORD)
+    else:
+        wanted[RECORD] = record
     stale = [key for key, text in old.annotations if key not in wanted and annotations.get(key) == text]
     if not stale and all(annotations.get(key) == text for key, text in wanted.items()):
         return annotations

@@ -3,7 +3,7 @@
 from datetime import date
 from typing import Final, assert_never
 
-from webhook.admit import Answer, Serving, Sized, admit
+from webhook.admit import Answer, Released, Serving, Sized, admit
 from webhook.decide import Labels
 from webhook.decision import Deny, Ignore, Reason
 from webhook.review import Response, Review
@@ -37,6 +37,8 @@ def respond(answer: Answer, serving: Serving) -> Response:
                 size=answer.place.choice.size.name,
                 revision=revision,
             )
+        case Released():
+            return Response(reason=answer.why, patch=answer.patch)
         case Ignore():
             return Response(reason=answer.why)
         case Deny():

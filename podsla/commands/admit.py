@@ -22,7 +22,7 @@ from podsla.options import (
 )
 from podsla.output import REFUSED, note, print_json, print_table, print_yaml, with_progress
 from podsla.summary import reason_line, short_cost
-from webhook.admit import Answer, Serving, Sized, admit
+from webhook.admit import Answer, Released, Serving, Sized, admit
 from webhook.decision import Deny, Ignore
 from webhook.patch import diff
 from webhook.templates import misplaced
@@ -144,7 +144,7 @@ def _print_notes(documents: Sequence[Document], results: Sequence[Admitted], *, 
 def _print_documents(documents: Sequence[Document], results: Sequence[Admitted], form: str) -> None:
     changed = [document.data for document in documents]
     for result in results:
-        if isinstance(result.answer, Sized):
+        if isinstance(result.answer, Sized | Released):
             number, path = result.found.document, result.found.path_in_document
             changed[number] = replace_at(changed[number], path, result.answer.pod)
     if form == "yaml":

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import jsonpatch
 import pytest
 import yaml
 
@@ -16,7 +17,7 @@ from catalog.load import load_target
 from catalog.reader import read_catalog
 from catalog.yamltext import parse_documents
 from tests.strategies import TARGETS, TODAY, Pod, amounts, effective, exact, qos, scheduled, written
-from webhook.admit import Serving, Sized, admit
+from webhook.admit import Released, Serving, Sized, admit
 from webhook.workloads import find_templates
 
 CATALOG = """
@@ -103,6 +104,13 @@ def settled(given: Mapping[str, Any]) -> str:
     if "tolerations" in copy["spec"]:
         copy["spec"]["tolerations"].sort(key=written)
     return written(copy)
+
+
+def less_empty(given: Mapping[str, Any]) -> Pod:
+    """Leave out labels and annotations that are empty: whether there were some, empty, nobody remembers."""
+    copy = copied(given)
+    copy["metadata"] = {key: value for key, value in copy["metadata"].items() if value not in ({}, None)}
+    return copy
 
 
 def less_record(given: Mapping[str, Any]) -> str:
@@ -554,3 +562,25 @@ def test_a_guaranteed_pod_is_guaranteed_after_any_number_of_admissions(target: s
         known = {i.catalog.revision: i for i in (index(target, reserve), index(target, reserve, floor=LOWER))}
         given = dict(sized(given, Serving(index(target, reserve, floor=floor), known)).pod)
         assert qos(given) == "Guaranteed"
+
+
+@everywhere
+@either_reserve
+@every_shape
+@pytest.mark.parametrize("opted_out", [True, False], ids=["class: none", "no class"])
+def test_a_copied_manifest_without_a_class_carries_nothing_of_ours(
+    target: str, reserve: str, shape: str, opted_out: bool
+) -> None:
+    """What we wrote goes, record and size with it; what the pod had by itself stays."""
+    serving = Serving(index(target, reserve))
+    raw = pod(shape, "net")
+    later = copied(sized(raw, serving).pod)
+    for given in (raw, later):
+        del given["metadata"]["annotations"]["podsla.io/class"]
+        if opted_out:
+            given["metadata"]["annotations"]["podsla.io/class"] = "none"
+    released = admit(later, {}, serving, TODAY)
+    assert isinstance(released, Released)
+    assert jsonpatch.apply_patch(later, list(released.patch)) == released.pod
+    assert settled(less_empty(released.pod)) == settled(less_empty(raw))
+    assert "podsla.io/size" not in (released.pod["metadata"].get("labels") or {})
