@@ -23,6 +23,14 @@ MAX_CLASSES: Final = 512
 Schema = dict[str, Any]
 
 
+class Rules:
+    """A schema, compiled once: cerberus works it through each time a validator is made of it."""
+
+    def __init__(self, fields: Schema) -> None:
+        self.fields = fields
+        self.validator = cerberus.Validator(fields)
+
+
 def text(**rules: Any) -> Schema:
     """A text field; numbers are refused, since YAML would have changed them."""
     return {"type": "string", **rules}
@@ -182,29 +190,36 @@ CLASS: Final = {
     ),
 }
 
-SPEC_CATALOG: Final = {
-    "apiVersion": text(required=True, allowed=[API_VERSION]),
-    "kind": text(required=True, allowed=["SpecCatalog"]),
-    "metadata": one({"name": name(required=True)}, required=True, allow_unknown=True),
-    "spec": one(
-        {
-            "sizes": many(one(SIZE), MAX_SIZES, default=[]),
-            "classes": many(one(CLASS), MAX_CLASSES, default=[]),
-            "sources": many(
-                one(
-                    {"family": text(required=True), "snapshot": text(), "source": text(required=True), "notes": text()}
+SPEC_CATALOG: Final = Rules(
+    {
+        "apiVersion": text(required=True, allowed=[API_VERSION]),
+        "kind": text(required=True, allowed=["SpecCatalog"]),
+        "metadata": one({"name": name(required=True)}, required=True, allow_unknown=True),
+        "spec": one(
+            {
+                "sizes": many(one(SIZE), MAX_SIZES, default=[]),
+                "classes": many(one(CLASS), MAX_CLASSES, default=[]),
+                "sources": many(
+                    one(
+                        {
+                            "family": text(required=True),
+                            "snapshot": text(),
+                            "source": text(required=True),
+                            "notes": text(),
+                        }
+                    ),
+                    1024,
+                    default=[],
                 ),
-                1024,
-                default=[],
-            ),
-        },
-        required=True,
-    ),
-    "status": {"type": "dict"},
-}
+            },
+            required=True,
+        ),
+        "status": {"type": "dict"},
+    }
+)
 
 
-def validate(document: Document, schema: Schema) -> tuple[dict[str, Any] | None, list[Problem]]:
+def validate(document: Document, rules: Rules) -> tuple[dict[str, Any] | None, list[Problem]]:
     """
     Check *document* and normalise it.
 
@@ -213,10 +228,10 @@ def validate(document: Document, schema: Schema) -> tuple[dict[str, Any] | None,
     """
     if not isinstance(document.data, dict):
         return None, [document.problem((), "must be a mapping; write `apiVersion: …` and `kind: …` at its top")]
-    validator = cerberus.Validator(schema)
+    validator = rules.validator
     valid = validator.validate(document.data)
     normalised = cast(dict[str, Any], validator.document)
-    return (normalised, []) if valid else (None, list(_problems(document, validator._errors, schema)))
+    return (normalised, []) if valid else (None, list(_problems(document, validator._errors, rules.fields)))
 
 
 def _problems(document: Document, errors: Any, schema: Schema) -> Iterator[Problem]:

@@ -29,7 +29,7 @@ from catalog.schema import (
     API_VERSION,
     DIMENSION_PATH,
     TOLERATIONS,
-    Schema,
+    Rules,
     cpu,
     flag,
     integer,
@@ -232,50 +232,53 @@ class Target:
 
 _OVERHEAD: Final = one({"vcpu": cpu(), "memory": integer()}, default={})
 
-TARGET: Final[Schema] = {
-    "apiVersion": text(required=True, allowed=[API_VERSION]),
-    "kind": text(required=True, allowed=["Target"]),
-    "metadata": one({"name": name(required=True)}, required=True, allow_unknown=True),
-    "spec": one(
-        {
-            "description": text(default=""),
-            "nodeTypes": many(text(), 1024, default=[]),
-            "nodeOverhead": _OVERHEAD,
-            "capacityPercent": integer(default=95, max=100),
-            "resources": text(allowed=[r.value for r in Resources], default=Resources.POD.value),
-            "virtualNodes": flag(default=False),
-            "tolerations": TOLERATIONS,
-            "consumers": many(
-                one(
+TARGET: Final = Rules(
+    {
+        "apiVersion": text(required=True, allowed=[API_VERSION]),
+        "kind": text(required=True, allowed=["Target"]),
+        "metadata": one({"name": name(required=True)}, required=True, allow_unknown=True),
+        "spec": one(
+            {
+                "description": text(default=""),
+                "nodeTypes": many(text(), 1024, default=[]),
+                "nodeOverhead": _OVERHEAD,
+                "capacityPercent": integer(default=95, max=100),
+                "resources": text(allowed=[r.value for r in Resources], default=Resources.POD.value),
+                "virtualNodes": flag(default=False),
+                "tolerations": TOLERATIONS,
+                "consumers": many(
+                    one(
+                        {
+                            "by": text(required=True, allowed=[m.value for m in Mechanism]),
+                            "dimensions": many(DIMENSION_PATH, len(TUNABLE)),
+                            "nodes": mapping(text(), default={}),
+                            "direction": text(allowed=[d.value for d in Direction], default=Direction.EACH.value),
+                            "device": text(),
+                        }
+                    ),
+                    32,
+                    default=[],
+                ),
+                "runtimes": mapping(
+                    one(
+                        {"runtimeClassName": text(), "vmBacked": flag(default=False), "overhead": _OVERHEAD},
+                        nullable=True,
+                    ),
+                    default={"runc": {}},
+                ),
+                "gpu": one(
                     {
-                        "by": text(required=True, allowed=[m.value for m in Mechanism]),
-                        "dimensions": many(DIMENSION_PATH, len(TUNABLE)),
-                        "nodes": mapping(text(), default={}),
-                        "direction": text(allowed=[d.value for d in Direction], default=Direction.EACH.value),
-                        "device": text(),
+                        "resource": text(required=True),
+                        "modelLabel": text(required=True),
+                        "models": mapping(many(text(), 32), default={}),
+                        "seatsPerGPUPercent": integer(default=140),
                     }
                 ),
-                32,
-                default=[],
-            ),
-            "runtimes": mapping(
-                one(
-                    {"runtimeClassName": text(), "vmBacked": flag(default=False), "overhead": _OVERHEAD}, nullable=True
-                ),
-                default={"runc": {}},
-            ),
-            "gpu": one(
-                {
-                    "resource": text(required=True),
-                    "modelLabel": text(required=True),
-                    "models": mapping(many(text(), 32), default={}),
-                    "seatsPerGPUPercent": integer(default=140),
-                }
-            ),
-        },
-        required=True,
-    ),
-}
+            },
+            required=True,
+        ),
+    }
+)
 
 
 def read_target(documents: Sequence[Document]) -> Target:

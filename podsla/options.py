@@ -10,10 +10,12 @@ import click
 
 from catalog.fit import compile_index
 from catalog.keys import CLASS
-from catalog.load import SHIPPED_CATALOG, load_catalog, load_documents, load_target, shipped_catalogs, shipped_targets
+from catalog.load import SHIPPED_CATALOG, load_documents, load_target, shipped_catalogs, shipped_targets
 from catalog.model import Catalog
 from catalog.problems import InvalidError, Problem
+from catalog.reader import read_catalog
 from catalog.yamltext import Document, parse_documents
+from podsla.output import with_progress
 from webhook.admit import Serving
 from webhook.workloads import find_templates, pod_template
 
@@ -86,7 +88,8 @@ def load_serving(catalogs: Sequence[str], target: str) -> Serving:
 
 def read_catalogs(catalogs: Sequence[str]) -> Catalog:
     """Load the named catalogues, or all shipped ones."""
-    return load_catalog(catalog_paths(catalogs) or [SHIPPED_CATALOG])
+    documents = load_documents(catalog_paths(catalogs) or [SHIPPED_CATALOG])
+    return read_catalog(with_progress(documents, "reading catalogues"))
 
 
 def catalog_paths(catalogs: Sequence[str]) -> list[Path]:

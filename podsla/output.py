@@ -2,9 +2,9 @@
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal, InvalidOperation
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import click
 import orjson
@@ -16,6 +16,8 @@ from rich.text import Text
 from catalog.problems import InvalidError
 from catalog.yamltext import Numeral, render_documents
 from podsla.summary import counted
+
+T = TypeVar("T")
 
 REFUSED: Final = 1
 USAGE: Final = 2
@@ -101,11 +103,11 @@ def print_value(value: Any, form: str) -> None:
         print_yaml([value])
 
 
-def with_progress(items: Sequence[Any], what: str, work: Callable[[Any], Any]) -> list[Any]:
-    """Do *work* on each item, with a bar on a terminal where there are many."""
+def with_progress(items: Sequence[T], what: str) -> Iterable[T]:
+    """Go through items, with a bar on a terminal where there are many."""
     if len(items) < _PROGRESS_FROM or not sys.stderr.isatty():
-        return [work(item) for item in items]
-    return [work(item) for item in track(items, description=what, console=console(stderr=True), transient=True)]
+        return items
+    return track(items, description=what, console=console(stderr=True), transient=True)
 
 
 def print_problems(error: InvalidError) -> None:

@@ -69,9 +69,10 @@ def admit_command(
     documents = load_manifests(files, recursive=recursive)
     pods = list(find_pods(documents))
     day = today()
-    results = with_progress(
-        pods, "admitting", lambda found: Admitted(found, admit_found(found, class_name, labels, serving, day))
-    )
+    results = [
+        Admitted(found, admit_found(found, class_name, labels, serving, day))
+        for found in with_progress(pods, "admitting")
+    ]
     refused = [r for r in results if isinstance(r.answer, Deny)]
     if form == "table":
         _print_table(results)
