@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test test-pure test-wire check format bench shipped lock clean
+.PHONY: help demo test test-pure test-wire test-deep check format bench shipped lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -24,6 +24,9 @@ test-pure: .venv/ready ## tables, golden files and properties: no sockets
 
 test-wire: .venv/ready ## the webhook over HTTP and TLS on loopback
 	$(BIN)/pytest -m wire
+
+test-deep: .venv/ready ## the properties on 1,000 generated cases each: six minutes, other cases every time
+	$(BIN)/pytest tests/webhook/test_properties.py tests/webhook/test_patch.py --hypothesis-profile=deep
 
 check: .venv/ready ## format, lint, types, import directions
 	$(BIN)/ruff format --check .

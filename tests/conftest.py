@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 _UNJUDGED = [HealthCheck.too_slow, HealthCheck.filter_too_much]
 settings.register_profile("default", deadline=None, max_examples=25, suppress_health_check=_UNJUDGED)
 settings.register_profile("ci", settings.get_profile("default"), max_examples=60, derandomize=True, print_blob=True)
+settings.register_profile("deep", settings.get_profile("default"), max_examples=1000, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") == "true" else "default")
 
 
