@@ -185,9 +185,7 @@ def _eci_bandwidth(index: Index, granted: Granted, consumer: Consumer) -> dict[s
 
 def _eci_use_specs(index: Index, granted: Granted, consumer: Consumer) -> dict[str, str]:
     chosen = granted.choice.size
-    holders = (
-        s for s in index.holders(granted.sla_class, granted.ask) if s.gpu == chosen.gpu and s.arch == chosen.arch
-    )
+    holders = (size for size in index.holders(granted.sla_class, granted.ask) if _kind(size) == _kind(chosen))
     names = [size.name for size, _ in zip(holders, range(MAX_ECI_SPECS), strict=False)]
     return {"k8s.aliyun.com/eci-use-specs": ",".join(names)}
 

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.sample import answer, container, pod, sized
+from catalog.fit import compile_index
+from tests.sample import TODAY, answer, catalog, container, pod, sized, target
+from webhook.admit import Serving, Sized, admit
 from webhook.decision import Deny, Reason
 
 FIRST_TERM = ("affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms")
@@ -201,6 +203,19 @@ class TestOtherConsumers:
         )
 
         assert specs == "s.xlarge,hf.xlarge,s.2xlarge"
+
+    def test_eci_sizes_with_and_without_local_disks_are_never_mixed(self) -> None:
+        sizes = """
+  - {name: i3.large, vcpu: "2", memory: 4Gi, localDisk: true, cost: 3}
+  - {name: i3.xlarge, vcpu: "4", memory: 8Gi, localDisk: true}
+  - {name: c6.large, vcpu: "2", memory: 4Gi}
+  - {name: c6.xlarge, vcpu: "4", memory: 8Gi}
+"""
+        served = Serving(compile_index(catalog(sizes, "\n  - {name: plain}\n"), target("ack-eci")))
+        result = admit(pod("plain"), {}, served, TODAY)
+
+        assert isinstance(result, Sized)
+        assert annotation(result.pod, "k8s.aliyun.com/eci-use-specs") == "c6.large,c6.xlarge"
 
     def test_eci_reads_no_resources_so_none_are_written(self) -> None:
         given = sized(pod("whole"), "ack-eci").pod

@@ -6,6 +6,7 @@ from typing import Any
 import jsonpatch
 import pytest
 
+from catalog.keys import SIZE
 from tests.builders import TODAY, container, pod, review, serving
 from webhook.mutate import mutate
 from webhook.review import Response, parse_review
@@ -150,3 +151,15 @@ def test_a_resize_to_something_that_is_no_quantity_is_unprocessable() -> None:
     response = resized("lots", "1Gi")
 
     assert (response.allowed, response.code, response.reason) == (False, 422, "InvalidPod")
+
+
+def test_a_size_label_of_another_size_is_refused_and_an_absent_one_is_not() -> None:
+    """A resize is judged by the label, so it must not be chosen freely."""
+    found = mutated(pod("net"))
+    right = found["metadata"]["labels"].pop(SIZE)
+    assert judged(found).allowed
+
+    found["metadata"]["labels"][SIZE] = f"{right}-larger"
+    response = judged(found)
+    assert (response.allowed, response.reason) == (False, "NotSized")
+    assert "the label podsla.io/size" in response.message
