@@ -12,7 +12,8 @@ from catalog.target import Runtime
 CPU: Final = "cpu"
 RAM: Final = "memory"
 
-_RESOURCES: Final = ((VCPU, CPU), (MEMORY, RAM), *((d, str(d.resource)) for d in RESERVABLE))
+COMPUTE: Final = ((VCPU, CPU), (MEMORY, RAM))
+_RESOURCES: Final = (*COMPUTE, *((d, str(d.resource)) for d in RESERVABLE))
 
 IGNORED: Final[Mapping[str, str]] = {
     "ephemeral-storage": "sizes publish no ephemeral storage: the kubelet accounts for it on each node",

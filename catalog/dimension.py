@@ -101,6 +101,11 @@ def lacking(figures: Figures, ask: Ask) -> tuple[Dimension, ...]:
     )
 
 
+def render_lacking(figures: Figures, ask: Ask) -> str:
+    """List what *figures* fall short of, with both figures: "network.pps 950k of 1500k"."""
+    return ", ".join(f"{d} {render(d, figures[d.index])} of {d.render(ask[d.index])}" for d in lacking(figures, ask))
+
+
 def at_least(left: Ask, right: Ask) -> Ask:
     """Take the maximum per dimension."""
     return tuple(map(max, left, right))

@@ -183,6 +183,11 @@ class Target:
                 return runtime
         return _RUNC if name is None else None
 
+    def runtime_of_class(self, runtime_class: str | None) -> Runtime:
+        """Find the runtime behind a pod's RuntimeClass; one that this target does not name counts as the default."""
+        named = (r for r in self.runtimes if r.runtime_class and r.runtime_class == runtime_class)
+        return next(named, _RUNC)
+
     def consumers_of(self, dimension: Dimension) -> tuple[Consumer, ...]:
         """List who honours *dimension* here."""
         return tuple(c for c in self.consumers if dimension in c.dimensions)

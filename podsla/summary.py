@@ -1,9 +1,9 @@
 """Decisions in a person's words. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from catalog.demand import IGNORED
-from catalog.dimension import DIMENSIONS, MEMORY, VCPU, Figures, lacking, render
+from catalog.dimension import DIMENSIONS, MEMORY, VCPU, render, render_lacking
 from catalog.model import Reserve, SandboxSize, SlaClass
 from webhook.decision import Place
 
@@ -24,14 +24,9 @@ def driver_sentence(place: Place) -> str:
         ask = choice.driver.render(place.ask[choice.driver.index])
         return f"{choice.driver} {ask} drove it (without that, {choice.without_driver.name} would do)"
     if choice.smaller and choice.smaller_offer:
-        short = lacks_text(choice.smaller_offer, place.ask)
+        short = render_lacking(choice.smaller_offer, place.ask)
         return f"no one dimension alone drove it; the next smaller, {choice.smaller.name}, lacks {short}"
     return "the cheapest size of the class holds it"
-
-
-def lacks_text(offer: Figures, ask: Sequence[int]) -> str:
-    """List what *offer* falls short of, with both figures."""
-    return ", ".join(f"{d} {render(d, offer[d.index])} of {d.render(ask[d.index])}" for d in lacking(offer, tuple(ask)))
 
 
 def counted(number: int, noun: str) -> str:

@@ -4,13 +4,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from catalog.demand import CPU, RAM, amount, requested, standing
-from catalog.dimension import MEMORY, VCPU, Dimension
+from catalog.demand import COMPUTE, CPU, amount, requested, standing
+from catalog.dimension import VCPU, Dimension
 from catalog.pod import Container, Kind, Subject, Texts
 from catalog.target import Resources
 from webhook.decision import ContainerWrite
 
-RESOURCES: Final = ((VCPU, CPU), (MEMORY, RAM))
 _WHOLE_M: Final = 1000
 
 
@@ -32,8 +31,8 @@ def is_guaranteed(subject: Subject) -> bool:
     """
     if has_pod_level(subject):
         now = requested(subject)
-        return all((limit := amount(subject.pod_limits, r)) and limit == now.get(r) for _, r in RESOURCES)
-    return all(_equal(c.requests, c.limits, resource) for c in subject.containers for _, resource in RESOURCES)
+        return all((limit := amount(subject.pod_limits, r)) and limit == now.get(r) for _, r in COMPUTE)
+    return all(_equal(c.requests, c.limits, resource) for c in subject.containers for _, resource in COMPUTE)
 
 
 def _equal(requests: Texts, limits: Texts, resource: str) -> bool:
@@ -75,7 +74,7 @@ def raised_floor(
 
     Whole CPUs are raised by whole CPUs.
     """
-    raised = {d: floor[d] if floor[d] > now.get(resource, 0) else 0 for d, resource in RESOURCES}
+    raised = {d: floor[d] if floor[d] > now.get(resource, 0) else 0 for d, resource in COMPUTE}
     if raised[VCPU] and on_containers(subject, where) and has_whole_cpus(subject):
         stands = standing(subject).requested[CPU]
         raised[VCPU] = stands - (stands - floor[VCPU]) // _WHOLE_M * _WHOLE_M
@@ -97,7 +96,7 @@ def raise_to(subject: Subject, goals: Mapping[Dimension, int], where: Resources,
         return Compute(containers=tuple(_raise_containers(subject, goals, whole=whole)))
     guaranteed, now = is_guaranteed(subject), requested(subject)
     requests, limits = list[tuple[str, str]](), list[tuple[str, str]]()
-    for dimension, resource in RESOURCES:
+    for dimension, resource in COMPUTE:
         goal = goals[dimension]
         if not goal and guaranteed:
             goal = now[resource]  # at pod level, QoS is judged by both resources
@@ -116,7 +115,7 @@ def _raise_containers(subject: Subject, goals: Mapping[Dimension, int], *, whole
     taker = first_running(subject, whole_cpus=has_whole_cpus(subject))
     for container in subject.containers:
         requests, limits = dict[str, str](), dict[str, str]()
-        for dimension, resource in RESOURCES:
+        for dimension, resource in COMPUTE:
             limit, request = amount(container.limits, resource), amount(container.requests, resource)
             if not goals[dimension] or container.kind is Kind.INIT:
                 continue

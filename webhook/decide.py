@@ -18,6 +18,7 @@ from catalog.dimension import (
     at_least,
     lacking,
     render,
+    render_lacking,
 )
 from catalog.fit import Index
 from catalog.keys import CLASS, DEFAULT_CLASS, GPU, GPU_ON_DEMAND, OPT_OUT
@@ -150,9 +151,12 @@ def _deprecation(sla_class: SlaClass) -> list[str]:
 def _wrong_gpu(value: str, sla_class: SlaClass, index: Index) -> Deny:
     if value != GPU_ON_DEMAND:
         return Deny(Reason.INVALID_MINIMUM, f"{GPU} is {value!r}; the only value is {GPU_ON_DEMAND!r}")
-    with_gpu = ", ".join(name for name, c in index.catalog.classes.items() if c.gpu) or "none"
-    message = f"class {sla_class.name!r} names no GPU to borrow; classes that do: {with_gpu}"
+    message = f"class {sla_class.name!r} names no GPU to borrow; classes that do: {_with_gpu(index)}"
     return Deny(Reason.NOT_TUNABLE, message)
+
+
+def _with_gpu(index: Index) -> str:
+    return ", ".join(name for name, c in index.catalog.classes.items() if c.gpu) or "none"
 
 
 def _minima(keys: Labels, sla_class: SlaClass) -> Ask | Deny:
@@ -286,12 +290,7 @@ def _dropped(subject: Subject, promised: Ask, index: Index) -> list[Dimension]:
 
 def _is_whole(subject: Subject, target: Target, runtime: Runtime) -> bool:
     """Tell whether the pod gets a machine of its own here: a virtual node, or a VM that class or pod asks for."""
-    own = subject.runtime_class
-    return (
-        target.virtual_nodes
-        or runtime.vm_backed
-        or any(r.vm_backed and r.runtime_class == own for r in target.runtimes)
-    )
+    return target.virtual_nodes or runtime.vm_backed or target.runtime_of_class(subject.runtime_class).vm_backed
 
 
 def _with_overhead(floor: Ask, subject: Subject, runtime: Runtime) -> Ask:
@@ -359,12 +358,11 @@ def _nothing_fits(sla_class: SlaClass, ask: Ask, index: Index) -> str:
         elif want:
             fits.append(f"{dimension} {dimension.render(want)}")
     if ask[GPU_COUNT.index] and not index.best(sla_class, GPU_COUNT)[0]:
-        with_gpu = ", ".join(name for name, c in index.catalog.classes.items() if c.gpu) or "none"
-        short = [f"it asks for a GPU, and no size of the class has one; classes with a GPU: {with_gpu}"]
+        short = [f"it asks for a GPU, and no size of the class has one; classes with a GPU: {_with_gpu(index)}"]
     sizes = list(index.sizes_of(sla_class))
     if not short and sizes:
         size, offer = min(sizes, key=lambda item: (len(lacking(item[1], ask)), item[0].order))
-        missing = ", ".join(f"{d} {render(d, offer[d.index])} of {d.render(ask[d.index])}" for d in lacking(offer, ask))
+        missing = render_lacking(offer, ask)
         short = [f"each alone exists, but no one size has all; {size.name} comes closest with {missing}"]
     on = f"on target {index.target.name!r}"
     head = f"no size of class {sla_class.name!r} {on} holds the pod"

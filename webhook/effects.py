@@ -9,7 +9,7 @@ from typing import Final
 
 import orjson
 
-from catalog.demand import amount, overhead, standing
+from catalog.demand import COMPUTE, amount, overhead, standing
 from catalog.dimension import (
     DIMENSIONS,
     DISK,
@@ -32,7 +32,7 @@ from catalog.model import GpuMode, Requirement, Reserve, SandboxSize, SlaClass
 from catalog.pod import Container, Kind, Subject, Texts
 from catalog.quantity import QuantityError, parse_integer, render_integer
 from catalog.target import Consumer, Direction, Mechanism, Runtime, State
-from webhook.compute import RESOURCES, first_running, on_containers, raise_to
+from webhook.compute import first_running, on_containers, raise_to
 from webhook.decision import ContainerWrite, Effects, Holding, Reason
 
 MAX_ECI_SPECS: Final = 5
@@ -87,7 +87,7 @@ def _goals(granted: Granted) -> Mapping[Dimension, int]:
     if granted.reserve is Reserve.ASK:
         return {d: granted.floor[d.index] for d in (VCPU, MEMORY)}
     costs = overhead(granted.subject, granted.runtime)
-    return {d: (granted.choice.offer[d.index] or 0) - costs[resource] for d, resource in RESOURCES}
+    return {d: (granted.choice.offer[d.index] or 0) - costs[resource] for d, resource in COMPUTE}
 
 
 def _merged(writes: Sequence[ContainerWrite]) -> tuple[ContainerWrite, ...]:
@@ -310,7 +310,7 @@ def _capped(granted: Granted) -> Iterator[str]:
     if not (granted.floor[VCPU.index] or granted.floor[MEMORY.index]):
         return
     running = [c for c in granted.subject.containers if c.kind is not Kind.INIT]
-    for dimension, resource in RESOURCES:
+    for dimension, resource in COMPUTE:
         limits = [amount(container.limits, resource) for container in running]
         floor = granted.floor[dimension.index]
         total = sum(limit for limit in limits if limit is not None)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from catalog.pod import Container, Subject, Texts
+from catalog.pod import REQUIRED, Container, Subject, Texts
 from catalog.quantity import QuantityError, parse_cpu_m, parse_integer
 from webhook.decision import ContainerWrite, Effects
 
@@ -95,10 +95,8 @@ def already_there(pod: Mapping[str, Any], wanted: Effects, old: Effects) -> Kept
     spec = pod.get("spec") or {}
     if not (wanted.tolerations or spec.get("affinity")):
         return ()
-    node = ((spec.get("affinity") or {}).get("nodeAffinity") or {}).get(
-        "requiredDuringSchedulingIgnoredDuringExecution"
-    )
-    terms = (node or {}).get("nodeSelectorTerms") or []
+    node = (spec.get("affinity") or {}).get("nodeAffinity") or {}
+    terms = (node.get(REQUIRED) or {}).get("nodeSelectorTerms") or []
     present = [expression for term in terms for expression in term.get("matchExpressions") or ()]
     present += spec.get("tolerations") or []
     if not present:

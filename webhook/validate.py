@@ -13,8 +13,7 @@ from catalog.demand import demand
 from catalog.dimension import MEMORY, VCPU, Ask, Figures
 from catalog.fit import Index
 from catalog.keys import RECORD, SIZE
-from catalog.pod import PodError, Subject, read_pod
-from catalog.target import Runtime
+from catalog.pod import PodError, read_pod
 from webhook.admit import Serving, Sized, admit
 from webhook.decide import Labels
 from webhook.decision import Reason
@@ -103,13 +102,8 @@ def _size_of(pod: Mapping[str, Any]) -> str | None:
 
 def _needs(pod: Mapping[str, Any], index: Index) -> Ask:
     subject = read_pod(pod)
-    return demand(subject, None, _runtime(subject, index))
-
-
-def _runtime(subject: Subject, index: Index) -> Runtime:
-    """Find the runtime that the pod runs on, so that overhead is what it was when the size was chosen."""
-    runtimes = (r for r in index.target.runtimes if r.runtime_class and r.runtime_class == subject.runtime_class)
-    return next(runtimes, Runtime("runc"))
+    runtime = index.target.runtime_of_class(subject.runtime_class)  # so that overhead is what it was at the decision
+    return demand(subject, None, runtime)
 
 
 def _beyond(before: Ask, after: Ask, offer: Figures) -> Iterator[str]:

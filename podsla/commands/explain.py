@@ -6,7 +6,7 @@ from typing import Any
 import click
 from rich.text import Text
 
-from catalog.dimension import BY_MIN_KEY, DIMENSIONS, render
+from catalog.dimension import BY_MIN_KEY, DIMENSIONS, render, render_lacking
 from catalog.fit import Index
 from catalog.pod import read_pod
 from podsla.commands.admit import admit_found, today
@@ -21,7 +21,7 @@ from podsla.options import (
     pod_options,
 )
 from podsla.output import REFUSED, note, print_table, print_value, say
-from podsla.summary import driver_sentence, lacks_text, reserve_sentence, uncovered_sentence
+from podsla.summary import driver_sentence, reserve_sentence, uncovered_sentence
 from webhook.admit import Answer, Sized
 from webhook.decision import Deny, Ignore, Place
 
@@ -133,7 +133,7 @@ def near_sizes(index: Index, place: Place, near: int) -> list[dict[str, str]]:
     for position, (size, offer) in enumerate(sizes[: chosen + NEAR_ABOVE + 1]):
         if position < chosen - near:
             continue
-        short = lacks_text(offer, place.ask)
+        short = render_lacking(offer, place.ask)
         dearer = size.cost_m > place.choice.size.cost_m
         spare = "holds it too, and costs more" if dearer else "holds it too, and ranks after it"
         verdict = "chosen" if position == chosen else f"lacks {short}" if short else spare

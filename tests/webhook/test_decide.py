@@ -353,3 +353,8 @@ class TestReserveDefault:
     def test_a_runtime_of_the_pods_own_that_is_a_vm_counts(self) -> None:
         assert sized(pod("plain", runtimeClassName="rund")).place.reserve is Reserve.SIZE
         assert sized(pod("plain", runtimeClassName="gvisor")).place.reserve is Reserve.ASK
+
+    def test_a_pod_without_a_runtime_class_is_in_no_vm_of_another_runtime(self) -> None:
+        on = "{runtimes: {runc: {}, kata: {vmBacked: true}}}"
+
+        assert sized(pod("plain"), on).place.reserve is Reserve.ASK
