@@ -1,11 +1,14 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`.
 PYTHON ?= python3
 BIN := .venv/bin
+PROFILE ?= control-plane+kwok=12
+NAME ?= podsla
 
-.PHONY: help demo test test-pure test-wire test-deep check format bench shipped lock clean
+.PHONY: help demo test test-pure test-wire test-deep check format bench manifests shipped cluster cluster-down \
+	cluster-build lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 .venv/ready: locks/dev.txt pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -37,12 +40,24 @@ check: .venv/ready ## format, lint, types, import directions
 shipped: .venv/ready ## make the shipped sizes anew: make shipped ECS_CSV=ecs-instance-types.csv
 	$(BIN)/podsla catalog import ecs $(ECS_CSV) > catalog/shipped/ecs.yaml
 
+manifests: .venv/ready ## make the CustomResourceDefinition anew from the schema of catalogues
+	$(BIN)/python -m catalog.crd > manifests/base/crds/speccatalogs.podsla.io.yaml
+
 format: .venv/ready ## rewrite the code in the project's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 bench: .venv/ready ## the figures of the README, on this machine
 	$(BIN)/python -m bench
+
+cluster: .venv/ready ## a real control plane with nodes: make cluster PROFILE=control-plane+kwok=12 NAME=podsla
+	@$(BIN)/python -m tests.cluster up --profile $(PROFILE) --name $(NAME)
+
+cluster-down: .venv/ready ## take it down; nothing is left behind
+	@$(BIN)/python -m tests.cluster down --name $(NAME)
+
+cluster-build: .venv/ready ## build what PROFILE runs, once: 10 minutes on two cores
+	@$(BIN)/python -m tests.cluster build --profile $(PROFILE)
 
 lock: .venv/ready ## renew locks/ from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -o locks/runtime.txt

@@ -17,6 +17,11 @@ ENFORCE_TEMPLATES: Final = f"{DOMAIN}enforce-templates"
 RECORD: Final = f"{DOMAIN}record"
 SIZE: Final = f"{DOMAIN}size"
 
+# What we write on the ControllerRevisions that keep what was accepted.
+CATALOG: Final = f"{DOMAIN}catalog"
+REVISION: Final = f"{DOMAIN}revision"
+TARGET: Final = f"{DOMAIN}target"
+
 # What nodes carry.
 NODE_SIZE: Final = f"{DOMAIN}node-size"
 FAMILY: Final = f"{DOMAIN}family"

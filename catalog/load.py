@@ -15,6 +15,7 @@ SUFFIXES: Final = {".yaml", ".yml", ".json"}
 _HERE: Final = Path(__file__).parent
 SHIPPED_CATALOG: Final = _HERE / "shipped"
 _TARGETS: Final = _HERE / "targets"
+DEFAULT_TARGET: Final = "kubernetes"
 
 
 def load_catalog(paths: Iterable[Path]) -> Catalog:

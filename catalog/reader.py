@@ -20,7 +20,7 @@ from catalog.model import (
     SlaClass,
     read_tolerations,
 )
-from catalog.problems import InvalidError, Path, Problem, nearest
+from catalog.problems import InvalidError, Path, Problem, nearest, render_path
 from catalog.quantity import QuantityError
 from catalog.revision import revision_of
 from catalog.schema import SPEC_CATALOG, by_path, validate
@@ -41,6 +41,47 @@ class Placed(Generic[T]):
         """Make a problem of the field at *inner* below this value."""
         return self.document.problem((*self.path, *inner), message)
 
+    @property
+    def where(self) -> str:
+        """Say where it was written: file and line, or the field where there are no lines."""
+        line = self.document.line(self.path)
+        return f"{self.document.file}:{line}" if line else f"{self.document.file} {render_path(self.path)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """
+    One document, read by itself.
+
+    Attributes:
+        sizes: Those that are sound; of one name, all of them.
+        classes: As sizes.
+        problems: What is wrong with the others.
+        unread: Names of faulty classes; `_ALL_SIZES` among them where a size is faulty.
+    """
+
+    document: Document
+    sizes: tuple[Placed[SandboxSize], ...] = ()
+    classes: tuple[Placed[SlaClass], ...] = ()
+    problems: tuple[Problem, ...] = ()
+    unread: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """
+    Several parts as one: the first of two that define a name differently keeps it.
+
+    Attributes:
+        problems: Of the parts themselves, and of how they fit together.
+        taken: Those of *problems* that are names which two documents define differently.
+    """
+
+    sizes: tuple[SandboxSize, ...]
+    classes: tuple[SlaClass, ...]
+    problems: tuple[Problem, ...]
+    taken: frozenset[Problem]
+
 
 def read_catalog(documents: Iterable[Document]) -> Catalog:
     """
@@ -49,29 +90,50 @@ def read_catalog(documents: Iterable[Document]) -> Catalog:
     Raises:
         InvalidError: Any document has a problem; all of them are named, and nothing is taken over.
     """
-    problems: list[Problem] = []
+    joined = join([read_part(document) for document in documents])
+    if joined.problems:
+        raise InvalidError(joined.problems)
+    return make_catalog(joined.sizes, joined.classes)
+
+
+def read_part(document: Document) -> Part:
+    """Read what is sound of one document, and name all that is not; it never raises."""
+    data, found = validate(document, SPEC_CATALOG)
+    problems, unread = list(found), set[str]()
+    if data is None:
+        data = _sound_part(document, found, unread)
+    if data is None:
+        return Part(document, problems=tuple(problems))
+    sizes = [Placed(read_size(f), document, ("spec", "sizes", i)) for i, f in _numbered(data["spec"]["sizes"])]
+    classes: list[Placed[SlaClass]] = []
+    for index, fields in _numbered(data["spec"]["classes"]):
+        path: Path = ("spec", "classes", index)
+        sla_class, faults = _read_class(fields, data["metadata"]["name"], document, path)
+        problems += faults
+        classes.append(Placed(sla_class, document, path))
+    return Part(document, tuple(sizes), tuple(classes), tuple(problems), frozenset(unread))
+
+
+def join(parts: Sequence[Part]) -> Joined:
+    """Put parts together, in order of precedence, and check that they fit."""
+    problems = [problem for part in parts for problem in part.problems]
+    taken: list[Problem] = []
     sizes: dict[str, Placed[SandboxSize]] = {}
     classes: dict[str, Placed[SlaClass]] = {}
-    unread: set[str] = set()
-    for document in documents:
-        data, found = validate(document, SPEC_CATALOG)
-        problems += found
-        if data is None:
-            data = _sound_part(document, found, unread)
-        if data is None:
-            continue
-        for index, fields in _numbered(data["spec"]["sizes"]):
-            _keep(sizes, Placed(read_size(fields), document, ("spec", "sizes", index)), problems)
-        for index, fields in _numbered(data["spec"]["classes"]):
-            path: Path = ("spec", "classes", index)
-            sla_class, faults = _read_class(fields, data["metadata"]["name"], document, path)
-            problems += faults
-            _keep(classes, Placed(sla_class, document, path), problems)
+    for part in parts:
+        for size in part.sizes:
+            _keep(sizes, size, problems, taken)
+        for sla_class in part.classes:
+            _keep(classes, sla_class, problems, taken)
+    unread = frozenset[str]().union(*(part.unread for part in parts))
     if _ALL_SIZES not in unread:
         problems += check_classes(classes, [size.value for size in sizes.values()], unread)
-    if problems:
-        raise InvalidError(problems)
-    return make_catalog([s.value for s in sizes.values()], [c.value for c in classes.values()])
+    return Joined(
+        sizes=tuple(size.value for size in sizes.values()),
+        classes=tuple(sla_class.value for sla_class in classes.values()),
+        problems=(*problems, *taken),
+        taken=frozenset(taken),
+    )
 
 
 _ITEM = re.compile(r"spec\.(sizes|classes)\[(\d+)\]")
@@ -113,18 +175,17 @@ def make_catalog(sizes: Sequence[SandboxSize], classes: Sequence[SlaClass]) -> C
     return Catalog(ordered, named, revision_of(ordered, named))
 
 
-def _keep(kept: dict[str, Placed[T]], new: Placed[T], problems: list[Problem]) -> None:
+def _keep(kept: dict[str, Placed[T]], new: Placed[T], problems: list[Problem], taken: list[Problem]) -> None:
     """Take over *new* unless its name is taken; the same thing in two files is no conflict."""
     old = kept.setdefault(new.value.name, new)
     if old is new:
         return
-    where = f"{old.document.file}:{old.document.line(old.path)}"
-    same_file = old.document is new.document
-    if same_file or _definition(old.value) != _definition(new.value):
-        how = "" if same_file else " with other figures"
-        problems.append(
-            new.problem(f"{new.value.name!r} is defined at {where} already{how}; rename or remove one", "name")
-        )
+    name = new.value.name
+    if old.document is new.document:
+        problems.append(new.problem(f"{name!r} is defined at {old.where} already; rename or remove one", "name"))
+    elif _definition(old.value) != _definition(new.value):
+        message = f"{name!r} is defined at {old.where} already with other figures; rename or remove one"
+        taken.append(new.problem(message, "name"))
 
 
 def _definition(value: SandboxSize | SlaClass) -> SandboxSize | SlaClass:
@@ -196,7 +257,9 @@ def _read_class(
         best_effort=tuple(d for d in DIMENSIONS if d.path in fields["bestEffort"]),
         fallback=tuple(fields["fallback"]),
         namespaces=read_selector(fields["namespaces"]) if "namespaces" in fields else None,
-        gpu=ClassGpu(tuple(gpu["models"]), gpu["count"], GpuMode(gpu["mode"]), gpu["evictable"]) if gpu else None,
+        gpu=ClassGpu(tuple(sorted(gpu["models"])), gpu["count"], GpuMode(gpu["mode"]), gpu["evictable"])
+        if gpu
+        else None,
         deprecated=Deprecation(deprecated["message"], deprecated.get("replacedBy"), deprecated.get("refuseFrom"))
         if deprecated
         else None,
@@ -207,6 +270,7 @@ def read_selector(fields: Mapping[str, Any]) -> tuple[Requirement, ...]:
     """Read a label selector as the conditions that must all hold."""
     labels = [Requirement(key, "In", (value,)) for key, value in sorted(fields.get("matchLabels", {}).items())]
     expressions = [
-        Requirement(e["key"], e["operator"], tuple(e.get("values", ()))) for e in fields.get("matchExpressions", ())
+        Requirement(e["key"], e["operator"], tuple(sorted(e.get("values", ()))))
+        for e in fields.get("matchExpressions", ())
     ]
     return (*labels, *sorted(expressions, key=lambda r: (r.key, r.operator, r.values)))

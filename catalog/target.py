@@ -5,7 +5,7 @@ promised that nobody keeps.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
@@ -182,6 +182,15 @@ class Target:
             if runtime.name == (name or _RUNC.name):
                 return runtime
         return _RUNC if name is None else None
+
+    def with_overheads(self, overheads: Mapping[str, tuple[int, int]]) -> "Target":
+        """Take what RuntimeClasses say that a sandbox costs, in millicores and bytes, in place of what stands here."""
+        costs = [(runtime, overheads.get(runtime.runtime_class or "")) for runtime in self.runtimes]
+        runtimes = tuple(
+            replace(runtime, overhead_cpu_m=cost[0], overhead_memory_bytes=cost[1]) if cost else runtime
+            for runtime, cost in costs
+        )
+        return replace(self, runtimes=runtimes)
 
     def runtime_of_class(self, runtime_class: str | None) -> Runtime:
         """Find the runtime behind a pod's RuntimeClass; one that this target does not name counts as the default."""

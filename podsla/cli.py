@@ -8,9 +8,12 @@ import click
 
 from catalog.problems import InvalidError
 from podsla.commands.admit import admit_command
+from podsla.commands.apply import apply_command  # noqa: F401 - joins the group `catalog`
 from podsla.commands.catalog import catalog_group
 from podsla.commands.classes import classes_command, targets_command
+from podsla.commands.controller import controller_command
 from podsla.commands.explain import explain_command
+from podsla.commands.uninstall import uninstall_command
 from podsla.commands.webhook import webhook_command
 from podsla.output import INVALID, USAGE, print_problems
 
@@ -38,7 +41,16 @@ def cli() -> None:
     """
 
 
-for command in (admit_command, explain_command, classes_command, targets_command, catalog_group, webhook_command):
+for command in (
+    admit_command,
+    explain_command,
+    classes_command,
+    targets_command,
+    catalog_group,
+    webhook_command,
+    controller_command,
+    uninstall_command,
+):
     cli.add_command(command)
 
 

@@ -10,7 +10,7 @@ import click
 
 from catalog.fit import compile_index
 from catalog.keys import CLASS
-from catalog.load import SHIPPED_CATALOG, load_documents, load_target, shipped_catalogs, shipped_targets
+from catalog.load import DEFAULT_TARGET, SHIPPED_CATALOG, load_documents, load_target, shipped_catalogs, shipped_targets
 from catalog.model import Catalog
 from catalog.problems import InvalidError, Problem
 from catalog.reader import read_catalog
@@ -29,7 +29,7 @@ def catalog_options(command: F) -> F:
     command = click.option(
         "--target",
         metavar="NAME|FILE",
-        default="kubernetes",
+        default=DEFAULT_TARGET,
         show_default=True,
         help=f"What the cluster has: {', '.join(shipped_targets())}, or a file.",
     )(command)
@@ -66,6 +66,22 @@ def pod_options(command: F) -> F:
         multiple=True,
         required=True,
         help="Manifests: a file, a folder, or - for standard input; repeat it for several. Any kind that holds pods.",
+    )(command)
+
+
+def cluster_options(command: F) -> F:
+    """`--kubeconfig`, `--context` and `--namespace`: which cluster, and where podsla is in it."""
+    command = click.option(
+        "--namespace", default="podsla-system", show_default=True, help="The namespace that podsla is installed in."
+    )(command)
+    command = click.option("--context", metavar="NAME", help="A context of the kubeconfig; default: its current one.")(
+        command
+    )
+    return click.option(
+        "--kubeconfig",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="How to reach the cluster. Default: the pod's service account in a pod, else as kubectl does.",
     )(command)
 
 

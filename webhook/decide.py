@@ -115,7 +115,9 @@ def resolve(subject: Subject, namespace_labels: Labels, index: Index, today: dat
         return Ignore(Skip.NO_CLASS if name is None else Skip.OPTED_OUT)
     sla_class = index.catalog.classes.get(name)
     if sla_class is None:
-        return Deny(Reason.UNKNOWN_CLASS, f"class {name!r} is in no catalogue; {nearest(name, index.catalog.classes)}")
+        classes = index.catalog.classes
+        known = nearest(name, classes) if classes else "no class is published yet: see `podsla catalog apply`"
+        return Deny(Reason.UNKNOWN_CLASS, f"class {name!r} is in no catalogue; {known}")
     if not sla_class.open_to(namespace_labels):
         conditions = ", ".join(f"{r.key} {r.operator} {','.join(r.values)}".strip() for r in sla_class.namespaces or ())
         message = f"class {name!r} is open to namespaces with {conditions} only; ask the owner of {sla_class.catalog!r}"

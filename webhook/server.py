@@ -24,7 +24,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Final, TypeAlias
 
-import orjson
 from flask import Flask
 from granian.constants import HTTPModes, Interfaces, Loops, SSLProtocols, TaskImpl
 from granian.http import HTTP1Settings
@@ -35,6 +34,7 @@ from catalog.fit import compile_index
 from catalog.load import SHIPPED_CATALOG, load_catalog, load_documents, load_target
 from catalog.problems import InvalidError, Problem
 from catalog.yamltext import Document
+from kube.logs import JsonLines, log_to_stdout
 from webhook.admit import Serving
 from webhook.app import MAX_REVIEW_BYTES, Environment, create_app
 from webhook.decide import Labels
@@ -356,23 +356,3 @@ def call(app: Flask, environ: dict[str, Any]) -> tuple[int, list[tuple[str, str]
     finally:
         if hasattr(chunks, "close"):
             chunks.close()
-
-
-class JsonLines(logging.Formatter):
-    """One JSON object a line: when, how grave, a constant message, and the fields that the caller gave."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Write one line."""
-        when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        line = {"time": when, "level": record.levelname.lower(), "message": record.getMessage()}
-        return orjson.dumps(line | getattr(record, "fields", {}), default=str).decode()
-
-
-def log_to_stdout() -> None:
-    """Send our own log, and nobody else's, to standard output as JSON lines."""
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(JsonLines())
-    logger = logging.getLogger("webhook")
-    logger.handlers[:] = [handler]
-    logger.setLevel(logging.INFO)
-    logger.propagate = False

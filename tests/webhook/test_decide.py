@@ -1,11 +1,13 @@
 """Which class, and whether it can be had: every outcome, with its whole message."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from catalog.fit import compile_index
-from catalog.model import Reserve
+from catalog.model import Reserve, SandboxSize
+from catalog.reader import make_catalog
 from tests.sample import TODAY, answer, catalog, container, pod, sized, target
 from webhook.admit import Serving, admit
 from webhook.decision import Deny, Ignore, Reason, Skip
@@ -171,6 +173,19 @@ def minimum(class_name: str, **minima: str) -> Any:
 )
 def test_a_pod_that_cannot_be_served_is_told_why(given: Any, reason: Reason, message: str) -> None:
     assert answer(given) == Deny(reason, message)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [pytest.param([], id="nothing at all"), pytest.param(catalog().sizes, id="sizes alone")],
+)
+def test_where_no_class_is_published_the_refusal_says_so(sizes: Sequence[SandboxSize]) -> None:
+    """A cluster before its first catalogue: everything compiles, and whoever names a class is told what is missing."""
+    empty = Serving(compile_index(make_catalog(sizes, []), target("kubernetes")))
+
+    message = "class 'net' is in no catalogue; no class is published yet: see `podsla catalog apply`"
+    assert admit(pod("net"), {}, empty, TODAY) == Deny(Reason.UNKNOWN_CLASS, message)
+    assert admit(pod(None), {}, empty, TODAY) == Ignore(Skip.NO_CLASS)
 
 
 def test_each_dimension_exists_but_no_one_size_has_all() -> None:

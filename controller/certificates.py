@@ -1,0 +1,100 @@
+"""EDGE: keeps CA and leaf in Secrets, and the CA bundle in the webhook configurations."""
+
+import logging
+from base64 import b64decode
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from cryptography import x509
+from webhook.certificate import plan
+
+from controller.metrics import Metrics
+from controller.world import World
+from kube.api import ApiError, Object, PatchKind, Resource
+from kube.kinds import SECRETS
+
+CA_SECRET: Final = "podsla-ca"  # noqa: S105 - the name of a Secret
+LEAF_SECRET: Final = "podsla-webhook-tls"  # noqa: S105
+SERVICE: Final = "podsla-webhook"
+_log = logging.getLogger(__name__)
+
+
+class Certificates:
+    """
+    Reconciles the webhook's certificate.
+
+    Order matters: the CA is kept before it is published, and published before a leaf of it is served.
+    """
+
+    def __init__(self, world: World, metrics: Metrics) -> None:
+        self.world, self.metrics = world, metrics
+        self.names = (f"{SERVICE}.{world.namespace}.svc", f"{SERVICE}.{world.namespace}.svc.cluster.local", "127.0.0.1")
+
+    def reconcile(self) -> bool:
+        """Issue, renew and publish what is due."""
+        ca, leaf = self._secret(CA_SECRET), self._secret(LEAF_SECRET)
+        configurations = list(self._configurations())
+        published = [_bundle(hook) for _, thing in configurations for hook in thing.get("webhooks", ())]
+        due = plan(_data(ca), _data(leaf), published, self.names, datetime.now(UTC))
+        for reason in due.reasons:
+            _log.info("certificate", extra={"fields": {"reason": reason}})
+        if due.ca is not None:
+            self._write(CA_SECRET, ca, due.ca, "Opaque")
+        if due.bundle is not None:
+            for resource, thing in configurations:
+                self._publish(resource, thing, due.bundle)
+        if due.leaf is not None:
+            self._write(LEAF_SECRET, leaf, due.leaf, "kubernetes.io/tls")
+        for name, data in (("ca", due.ca or _data(ca)), ("webhook", due.leaf or _data(leaf))):
+            if data and data.get("tls.crt"):
+                self.metrics.expiry(name, _expiry_s(data["tls.crt"]))
+        return due.ca is None and due.leaf is None
+
+    def _secret(self, name: str) -> Object | None:
+        return self.world.api.get(SECRETS, name, self.world.namespace)
+
+    def _configurations(self) -> Iterator[tuple[Resource, Object]]:
+        for watched in self.world.webhooks:
+            yield from ((watched.resource, thing) for thing in watched.items())
+
+    def _write(self, name: str, before: Object | None, data: dict[str, str], kind: str) -> None:
+        """Create or replace a Secret; another writer in between wins, and the next round looks again."""
+        api, namespace = self.world.api, self.world.namespace
+        body: dict[str, Any] = {"apiVersion": "v1", "kind": "Secret", "type": kind, "data": data}
+        if before is None:
+            labels = {"app.kubernetes.io/part-of": "podsla"}
+            api.create(SECRETS, {**body, "metadata": {"name": name, "labels": labels}}, namespace)
+        else:
+            api.replace(SECRETS, {**before, "data": data}, namespace)
+
+    def _publish(self, resource: Resource, thing: Object, bundle: str) -> None:
+        """Put the bundle into every entry that has another, each guarded by its name: an edit in between is no harm."""
+        operations = [
+            operation
+            for index, hook in enumerate(thing.get("webhooks", ()))
+            if _bundle(hook) != bundle
+            for operation in (
+                {"op": "test", "path": f"/webhooks/{index}/name", "value": hook["name"]},
+                {"op": "add", "path": f"/webhooks/{index}/clientConfig/caBundle", "value": bundle},
+            )
+        ]
+        if not operations:
+            return
+        try:
+            self.world.api.patch(resource, thing["metadata"]["name"], operations, kind=PatchKind.JSON)
+        except ApiError as error:
+            if error.status not in (404, 422):  # deleted or edited in between: the next round sees it as it is
+                raise
+
+
+def _bundle(hook: Object) -> str:
+    return hook["clientConfig"].get("caBundle") or ""
+
+
+def _data(secret: Object | None) -> dict[str, str] | None:
+    return None if secret is None else dict(secret.get("data") or {})
+
+
+def _expiry_s(text: str) -> float:
+    return x509.load_pem_x509_certificate(b64decode(text)).not_valid_after_utc.timestamp()

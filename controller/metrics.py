@@ -1,0 +1,68 @@
+"""EDGE: what the controller counts."""
+
+from collections.abc import Callable, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+BUCKETS_S = (1e-3, 5e-3, 20e-3, 0.1, 0.5, 2.0, 10.0)
+
+
+class Metrics:
+    """Metrics of one controller process."""
+
+    def __init__(self, leading: Callable[[], bool]) -> None:
+        registry = self.registry = CollectorRegistry()
+        Gauge("podsla_controller_leading", "1 while this process leads.", registry=registry).set_function(
+            lambda: float(leading())
+        )
+        self._errors = Counter("podsla_reconcile_errors", "Rounds that failed.", ["reconciler"], registry=registry)
+        self._duration = Histogram(
+            "podsla_reconcile_duration_seconds",
+            "Time a round took.",
+            ["reconciler"],
+            buckets=BUCKETS_S,
+            registry=registry,
+        )
+        self._accepted = Gauge(
+            "podsla_catalog_accepted", "1 where the newest edit of a catalogue serves, 0 where it was refused.",
+            ["catalog"], registry=registry,
+        )  # fmt: skip
+        self._target = Gauge(
+            "podsla_target_accepted", "1 where the newest edit of the target serves.", registry=registry
+        )
+        self._nodes = Gauge(
+            "podsla_nodes", "Nodes, by whether their size is in a catalogue.", ["known"], registry=registry
+        )
+        self._expiry = Gauge(
+            "podsla_certificate_expiry_timestamp_seconds",
+            "When a certificate ends.",
+            ["certificate"],
+            registry=registry,
+        )
+
+    def ran(self, reconciler: str, duration_s: float) -> None:
+        """Note how long a round took."""
+        self._duration.labels(reconciler).observe(duration_s)
+
+    def failed(self, reconciler: str) -> None:
+        """Count a round that failed."""
+        self._errors.labels(reconciler).inc()
+
+    def catalogs(self, accepted: Mapping[str, bool]) -> None:
+        """Note of each catalogue whether its newest edit serves."""
+        self._accepted.clear()
+        for name, serves in accepted.items():
+            self._accepted.labels(name).set(serves)
+
+    def target(self, *, accepted: bool) -> None:
+        """Note whether the newest edit of the target serves."""
+        self._target.set(accepted)
+
+    def nodes(self, *, known: int, unknown: int) -> None:
+        """Note how many nodes have a size that is in a catalogue."""
+        self._nodes.labels("true").set(known)
+        self._nodes.labels("false").set(unknown)
+
+    def expiry(self, certificate: str, timestamp_s: float) -> None:
+        """Note when a certificate ends, in seconds since 1970."""
+        self._expiry.labels(certificate).set(timestamp_s)

@@ -1,0 +1,137 @@
+"""EDGE: the process: leads or waits, reconciles when something changed, answers probes and /metrics."""
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Final
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from controller.capacity import Capacity
+from controller.catalogs import Catalogs
+from controller.certificates import Certificates
+from controller.metrics import Metrics
+from controller.targets import Targets
+from controller.world import World
+from kube.api import Api, ApiError
+from kube.lease import Election
+from kube.watch import pause_s
+
+AT_LEAST_EVERY_S: Final = 60.0  # certificates age, and nothing tells of it
+AT_MOST_EVERY_S: Final = 0.2  # nodes report by the hundred
+LEASE: Final = "podsla-controller"
+
+_log: Final = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Task:
+    """A reconciler, how often in a row it failed, and when it may be tried again."""
+
+    name: str
+    reconcile: Callable[[], bool]
+    failures: int = 0
+    not_before_s: float = 0.0
+
+
+class Controller:
+    """
+    Runs every reconciler whenever something changed, one after the other, while this process leads.
+
+    A reconciler that fails is tried again after a pause, and holds up no other.
+    """
+
+    def __init__(self, api: Api, namespace: str, identity: str) -> None:
+        self.woken, self.stopped = threading.Event(), threading.Event()
+        self.election = Election(api, namespace, LEASE, identity, on_change=self.woken.set)
+        self.metrics = Metrics(lambda: self.election.leading)
+        world = self.world = World(api.guarded(lambda: self.election.leading), namespace, self.woken.set)
+        self.tasks = [
+            Task("certificates", Certificates(world, self.metrics).reconcile),
+            Task("target", Targets(world, self.metrics).reconcile),
+            Task("catalogs", Catalogs(world, self.metrics).reconcile),
+            Task("capacity", Capacity(world, self.metrics).reconcile),
+        ]
+
+    def run(self) -> None:
+        """Work until `stop`; then give the lease up."""
+        self.election.start()
+        self.world.start()
+        while not self.stopped.is_set():
+            pauses_s = [task.not_before_s - time.monotonic() for task in self.tasks if task.failures]
+            self.woken.wait(max(0.0, min([AT_LEAST_EVERY_S, *pauses_s])))
+            self.woken.clear()
+            if self.election.leading and self.world.synced:
+                for task in self.tasks:
+                    self.attempt(task)
+            self.stopped.wait(AT_MOST_EVERY_S)
+        self.election.stop()
+
+    def attempt(self, task: Task) -> None:
+        """Run one reconciler, unless it failed a moment ago."""
+        started_s = time.monotonic()
+        if started_s < task.not_before_s:
+            return
+        try:
+            if not task.reconcile():
+                self.woken.set()  # there is more to do
+        except Exception as error:
+            task.failures += 1
+            task.not_before_s = time.monotonic() + pause_s(task.failures)
+            self.metrics.failed(task.name)
+            fields = {"reconciler": task.name, "error": f"{type(error).__name__}: {error}"[:512]}
+            _log.log(logging.WARNING if isinstance(error, ApiError) else logging.ERROR, "failed, will try again",
+                     exc_info=not isinstance(error, ApiError), extra={"fields": fields})  # fmt: skip
+            return
+        task.failures, task.not_before_s = 0, 0.0
+        self.metrics.ran(task.name, time.monotonic() - started_s)
+
+    def stop(self) -> None:
+        """Ask `run` to end."""
+        self.stopped.set()
+        self.woken.set()
+
+
+def run_controller(api: Api, namespace: str, identity: str, port: int) -> None:
+    """Run until SIGTERM or SIGINT, with /livez, /readyz and /metrics on *port*."""
+    controller = Controller(api, namespace, identity)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: controller.stop())
+    server = ThreadingHTTPServer(("0.0.0.0", port), handler_of(controller))  # noqa: S104 - probes come to the pod's address
+    threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
+    controller.run()
+    server.shutdown()
+
+
+def handler_of(controller: Controller) -> type[BaseHTTPRequestHandler]:
+    """Make what answers GET requests."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            match self.path:
+                case "/livez":
+                    self.answer(200, b"ok\n")
+                case "/readyz" if controller.world.synced:
+                    self.answer(200, b"ok\n")
+                case "/readyz":
+                    self.answer(503, b"not everything was listed yet\n")
+                case "/metrics":
+                    self.answer(200, generate_latest(controller.metrics.registry), CONTENT_TYPE_LATEST)
+                case _:
+                    self.answer(404, b"there are /livez, /readyz and /metrics\n")
+
+        def answer(self, code: int, body: bytes, content_type: str = "text/plain; charset=utf-8") -> None:
+            self.send_response(code)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing: probes come every few seconds."""
+
+    return Handler

@@ -1,0 +1,69 @@
+"""EDGE: everything that the controller watches, and the connection that it writes through."""
+
+from collections.abc import Callable
+from typing import Final
+
+from catalog.served import TARGET_CONFIG_MAP
+from kube.api import Api, Object
+from kube.kinds import (
+    CONFIG_MAPS,
+    CONTROLLER_REVISIONS,
+    MUTATING_WEBHOOKS,
+    NODES,
+    RUNTIME_CLASSES,
+    SPEC_CATALOGS,
+    VALIDATING_WEBHOOKS,
+)
+from kube.watch import Watched
+
+WEBHOOKS: Final = (
+    (MUTATING_WEBHOOKS, "podsla"),
+    (VALIDATING_WEBHOOKS, "podsla"),
+    (VALIDATING_WEBHOOKS, "podsla-templates"),
+)
+"""Configurations that call us; each is watched by name, so that no right to list those of others is needed."""
+
+
+class World:
+    """The objects of the API server that matter here, as they were a moment ago; and *api* to change them."""
+
+    def __init__(self, api: Api, namespace: str, on_change: Callable[[], None]) -> None:
+        self.api, self.namespace = api, namespace
+        self.catalogs = Watched(api, SPEC_CATALOGS, on_change=on_change)
+        self.revisions = Watched(api, CONTROLLER_REVISIONS, namespace=namespace, on_change=on_change)
+        named = {"fieldSelector": f"metadata.name={TARGET_CONFIG_MAP}"}
+        self.targets = Watched(api, CONFIG_MAPS, namespace=namespace, selectors=named, on_change=on_change)
+        self.runtime_classes = Watched(api, RUNTIME_CLASSES, on_change=on_change)
+        self.nodes = Watched(api, NODES, on_change=on_change, keep=node_figures)
+        self.webhooks = tuple(
+            Watched(api, resource, selectors={"fieldSelector": f"metadata.name={name}"}, on_change=on_change)
+            for resource, name in WEBHOOKS
+        )
+        self._all = (
+            self.catalogs,
+            self.revisions,
+            self.targets,
+            self.runtime_classes,
+            self.nodes,
+            *self.webhooks,
+        )
+
+    def start(self) -> "World":
+        """Begin to watch."""
+        for watched in self._all:
+            watched.start()
+        return self
+
+    @property
+    def synced(self) -> bool:
+        """Whether everything was read whole at least once."""
+        return all(watched.synced for watched in self._all)
+
+
+def node_figures(node: Object) -> Object:
+    """Keep of a node its name, labels, capacity and allocatable: a whole one is some 10 KiB."""
+    metadata, status = node["metadata"], node.get("status") or {}
+    return {
+        "metadata": {key: metadata[key] for key in ("name", "uid", "labels", "resourceVersion") if key in metadata},
+        "status": {key: status[key] for key in ("capacity", "allocatable") if key in status},
+    }

@@ -1,0 +1,18 @@
+"""Collections of the API server that podsla reads or writes."""
+
+from typing import Final
+
+from kube.api import Resource
+
+SPEC_CATALOGS: Final = Resource("podsla.io/v1beta1", "speccatalogs")
+
+CONFIG_MAPS: Final = Resource("v1", "configmaps")
+NAMESPACES: Final = Resource("v1", "namespaces")
+NODES: Final = Resource("v1", "nodes")
+SECRETS: Final = Resource("v1", "secrets")
+CONTROLLER_REVISIONS: Final = Resource("apps/v1", "controllerrevisions")
+EVENTS: Final = Resource("events.k8s.io/v1", "events")
+LEASES: Final = Resource("coordination.k8s.io/v1", "leases")
+RUNTIME_CLASSES: Final = Resource("node.k8s.io/v1", "runtimeclasses")
+MUTATING_WEBHOOKS: Final = Resource("admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations")
+VALIDATING_WEBHOOKS: Final = Resource("admissionregistration.k8s.io/v1", "validatingwebhookconfigurations")

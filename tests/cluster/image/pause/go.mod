@@ -1,0 +1,3 @@
+module podsla.io/tests/cluster/pause
+
+go 1.26
