@@ -188,7 +188,7 @@ class _Trials:
         return self._tried[key]
 
     def faults(self, taken: _Names, last: str = "") -> list[Problem]:
-        """Find what is wrong with the edits *taken* (or with *last* alone), and what they break that was right before."""
+        """Find what is wrong with the edits *taken* (or with *last* alone), and what they break that was right."""
         mine = frozenset({last}) if last else taken
         found = self.joined(taken, last).problems
         if all(problem.file in mine for problem in found):

@@ -352,6 +352,19 @@ def test_a_wrong_edit_does_not_hold_up_two_others_that_need_one_another() -> Non
     }
 
 
+def test_a_refusal_reads_the_same_in_the_next_round() -> None:
+    """Which of two catalogues with the same class is said to break must not depend on which was edited last."""
+    cluster = Cluster(nodes=NODES, one="{classes: []}", two=NET)
+    cluster.reconcile()
+    cluster.edit("nodes", SLOWER)
+    cluster.edit("one", NET)
+
+    first = outcome(cluster)
+
+    assert first["nodes"] == (Reason.BREAKS_CATALOG, (BREAKS_NET.replace("teams", "one"),))
+    assert outcome(cluster) == first
+
+
 def test_what_was_refused_is_accepted_once_what_it_lacked_is_there() -> None:
     cluster = Cluster(teams=NET)
     lacks = "spec.classes[0]: no size is loaded to serve it; name the catalogue that has them too, as the shipped `ecs`"

@@ -1,0 +1,262 @@
+"""What kustomize makes of manifests/ agrees with the code, and is what a platform team would let in."""
+
+import re
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+import pytest
+from prometheus_client import generate_latest
+
+from catalog.crd import GROUP, PLURAL
+from catalog.dimension import BY_MIN_KEY
+from catalog.keys import CLASS, DEFAULT_CLASS, DOMAIN, GPU, MIN_PREFIX, MIRROR_POD, OPT_OUT, RECORD, SIZE
+from catalog.served import TARGET_CONFIG_MAP
+from controller.certificates import CA_SECRET, LEAF_SECRET, SERVICE
+from controller.metrics import Metrics
+from controller.process import LEASE
+from controller.world import WEBHOOKS
+from podsla.cli import cli
+from tests.manifests.kubectl import build, named
+from tests.system.user import User
+from webhook.app import JUDGES
+from webhook.metrics import PrometheusRecorder
+
+pytestmark = pytest.mark.cluster
+
+Document: TypeAlias = dict[str, Any]
+NAMESPACE = "podsla-system"
+OVERLAYS = ("default", "fail-open", "monitoring", "outside")
+EXCLUDED = ["kube-system", "kube-public", "kube-node-lease", "podsla-system", "podsla-agents"]
+
+
+@pytest.fixture(scope="module")
+def built(admin: User) -> dict[str, list[Document]]:
+    """All overlays, as kustomize makes them."""
+    return {overlay: build(admin, f"overlays/{overlay}") for overlay in OVERLAYS}
+
+
+def hooks(documents: list[Document]) -> Iterator[tuple[str, str, Document]]:
+    """List the entries of all webhook configurations: kind, name of the configuration, entry."""
+    for document in documents:
+        if document["kind"].endswith("WebhookConfiguration"):
+            yield from ((document["kind"], document["metadata"]["name"], hook) for hook in document["webhooks"])
+
+
+def deployments(documents: list[Document]) -> list[Document]:
+    """List the Deployments."""
+    return [document for document in documents if document["kind"] == "Deployment"]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_an_overlay_names_every_object_once_and_as_ours(built: dict[str, list[Document]], overlay: str) -> None:
+    metadata = [(d["kind"], d["metadata"].get("namespace"), d["metadata"]["name"]) for d in built[overlay]]
+    assert len(set(metadata)) == len(metadata)
+    labels = [d["metadata"].get("labels", {}).get("app.kubernetes.io/part-of") for d in built[overlay]]
+    assert set(labels) == {"podsla"}
+
+
+def test_overlays_differ_in_what_they_are_for(built: dict[str, list[Document]]) -> None:
+    kinds = {overlay: sorted({d["kind"] for d in documents}) for overlay, documents in built.items()}
+    assert set(kinds["default"]) - set(kinds["outside"]) == {
+        "Deployment", "NetworkPolicy", "PodDisruptionBudget", "Service"
+    }  # fmt: skip
+    assert set(kinds["monitoring"]) - set(kinds["default"]) == {"PodMonitor", "PrometheusRule", "ServiceMonitor"}
+    added = {d["metadata"]["name"] for d in built["fail-open"]} - {d["metadata"]["name"] for d in built["default"]}
+    assert added == {"podsla-unsized-pods"}
+
+
+@pytest.mark.parametrize(("overlay", "policy"), [("default", "Fail"), ("outside", "Fail"), ("fail-open", "Ignore")])
+def test_only_pods_wait_for_podsla(built: dict[str, list[Document]], overlay: str, policy: str) -> None:
+    """An entry for pods fails closed unless the overlay says otherwise; one for workloads holds up nobody."""
+    policies = {(name, hook["name"]): hook["failurePolicy"] for _, name, hook in hooks(built[overlay])}
+    assert policies == {
+        ("podsla", "pods.podsla.io"): policy,
+        ("podsla", "defaulted-pods.podsla.io"): policy,
+        ("podsla", "resized-pods.podsla.io"): policy,
+        ("podsla-templates", "templates.podsla.io"): "Ignore",
+        ("podsla-templates", "defaulted-templates.podsla.io"): "Ignore",
+    }
+
+
+def test_the_configurations_are_those_that_the_controller_keeps(built: dict[str, list[Document]]) -> None:
+    kinds = {resource.plural: resource for resource, _ in WEBHOOKS}
+    found = {(f"{kind.lower()}s", name) for kind, name, _ in hooks(built["default"])}
+    assert found == {(resource.plural, name) for resource, name in WEBHOOKS}
+    assert kinds.keys() == {plural for plural, _ in found}
+
+
+def test_every_entry_calls_a_path_that_the_webhook_answers(built: dict[str, list[Document]]) -> None:
+    service = named(built["default"], "Service", SERVICE)
+    calls = [hook["clientConfig"] for _, _, hook in hooks(built["default"])]
+    assert {call["service"]["path"] for call in calls} == {f"/{name}" for name in JUDGES}
+    assert {(call["service"]["namespace"], call["service"]["name"]) for call in calls} == {(NAMESPACE, SERVICE)}
+    assert {call["service"]["port"] for call in calls} == {service["spec"]["ports"][0]["port"]} == {443}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_applying_anew_takes_no_ca_bundle_away(built: dict[str, list[Document]], overlay: str) -> None:
+    """A field that a manifest never has is left alone by both kinds of apply."""
+    assert not any("caBundle" in hook["clientConfig"] for _, _, hook in hooks(built[overlay]))
+
+
+def test_outside_calls_this_machine_by_one_address_that_can_be_replaced(built: dict[str, list[Document]]) -> None:
+    urls = {name: hook["clientConfig"]["url"] for _, name, hook in hooks(built["outside"])}
+    paths = {
+        hook["clientConfig"]["url"].removeprefix("https://127.0.0.1:8443") for _, _, hook in hooks(built["outside"])
+    }
+    assert paths == {f"/{name}" for name in JUDGES}
+    assert urls.keys() == {"podsla", "podsla-templates"}
+    inside = {
+        (kind, name, hook["name"]): hook["clientConfig"]["service"]["path"]
+        for kind, name, hook in hooks(built["default"])
+    }
+    outside = {(kind, name, hook["name"]): hook["clientConfig"]["url"] for kind, name, hook in hooks(built["outside"])}
+    assert {key: url.rpartition("/")[2] for key, url in outside.items()} == {k: p[1:] for k, p in inside.items()}
+
+
+def test_pods_are_validated_in_the_scope_in_which_they_are_mutated(built: dict[str, list[Document]]) -> None:
+    scope = ("rules", "namespaceSelector", "matchConditions", "matchPolicy")
+    found: dict[str, dict[str, Document]] = {}
+    for kind, _, hook in hooks(built["default"]):
+        found.setdefault(hook["name"], {})[kind] = {field: hook.get(field) for field in scope}
+    for name in ("pods.podsla.io", "defaulted-pods.podsla.io"):
+        assert found[name]["MutatingWebhookConfiguration"] == found[name]["ValidatingWebhookConfiguration"]
+
+
+def test_entries_keep_away_from_what_the_cluster_needs_to_live(built: dict[str, list[Document]]) -> None:
+    for _, _, hook in hooks(built["default"]):
+        (names,) = (
+            e for e in hook["namespaceSelector"]["matchExpressions"] if e["key"] == "kubernetes.io/metadata.name"
+        )
+        assert (names["operator"], names["values"]) == ("NotIn", EXCLUDED)
+        assert hook["sideEffects"] == "None"
+        assert hook["timeoutSeconds"] <= 5
+        assert {rule["scope"] for rule in hook["rules"]} == {"Namespaced"}
+        assert "*" not in str(hook["rules"])
+
+
+def test_keys_are_spelt_as_the_code_spells_them(built: dict[str, list[Document]]) -> None:
+    text = str(built["fail-open"])
+    known = {CLASS, GPU, RECORD, SIZE, DEFAULT_CLASS, MIRROR_POD, DOMAIN, *BY_MIN_KEY}
+    assert all(key in text for key in known)
+    descriptions = {f"{GROUP}/v", MIN_PREFIX}
+    assert set(re.findall(r"podsla\.io/[a-z-]+", text)) <= known | descriptions
+    assert f"!= '{OPT_OUT}'" in text
+
+
+def test_the_policy_keeps_every_key_that_a_pod_may_have(built: dict[str, list[Document]]) -> None:
+    policy = named(built["default"], "ValidatingAdmissionPolicy", "podsla-sized-pods")
+    (changed,) = (v["expression"] for v in policy["spec"]["variables"] if v["name"] == "changed")
+    keys, _, rest = changed.partition(".filter(")
+    assert set(re.findall(r"'([^']+)'", keys)) == {CLASS, GPU, RECORD, *BY_MIN_KEY}
+    assert set(re.findall(r"'([^']+)'", rest)) == {SIZE}
+
+
+def test_names_in_roles_are_those_that_the_code_asks_for(built: dict[str, list[Document]]) -> None:
+    names: dict[tuple[str, str], set[str]] = {}
+    for document in built["default"]:
+        if document["kind"] in ("Role", "ClusterRole"):
+            for rule in document["rules"]:
+                for resource in rule["resources"]:
+                    names.setdefault((document["metadata"]["name"], resource), set()).update(
+                        rule.get("resourceNames", ())
+                    )
+    assert names["podsla-controller", "secrets"] == {CA_SECRET, LEAF_SECRET}
+    assert names["podsla-webhook", "secrets"] == {option("webhook", "tls_secret").default} == {LEAF_SECRET}
+    assert names["podsla-controller", "configmaps"] == {TARGET_CONFIG_MAP}
+    assert names["podsla-controller", "leases"] == {LEASE}
+    for plural in {resource.plural for resource, _ in WEBHOOKS}:
+        assert names["podsla-controller", plural] == {name for r, name in WEBHOOKS if r.plural == plural}
+    assert named(built["default"], "CustomResourceDefinition", f"{PLURAL}.{GROUP}")
+
+
+def test_roles_grant_nothing_wholesale(built: dict[str, list[Document]]) -> None:
+    for document in built["default"]:
+        for rule in document.get("rules", ()) if "Role" in document["kind"] else ():
+            assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
+            if "secrets" in rule["resources"]:
+                assert document["kind"] == "Role"
+                assert rule["verbs"] == ["create"] or rule["resourceNames"]
+
+
+def option(command: str, name: str) -> Any:
+    """Find an option of `podsla COMMAND`."""
+    (parameter,) = (p for p in cli.commands[command].params if p.name == name)
+    return parameter
+
+
+def test_the_processes_are_started_as_the_command_line_wants_it(built: dict[str, list[Document]]) -> None:
+    """Arguments are parsed by the commands themselves, and ports are where they listen."""
+    for deployment in deployments(built["default"]):
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        name, *arguments = container["args"]
+        parsed = cli.commands[name].make_context(name, arguments)
+        assert parsed.params["namespace"] == deployment["metadata"]["namespace"] == NAMESPACE
+        assert [port["containerPort"] for port in container["ports"]] == [parsed.params["port"]]
+        (port,) = container["ports"]
+        probes = [container[probe]["httpGet"] for probe in container if probe.endswith("Probe")]
+        assert {probe["port"] for probe in probes} == {port["name"]}
+        assert {probe["path"] for probe in probes} == {"/livez", "/readyz"}
+
+
+def test_every_process_has_its_account_and_its_selectors_meet(built: dict[str, list[Document]]) -> None:
+    accounts = {d["metadata"]["name"] for d in built["default"] if d["kind"] == "ServiceAccount"}
+    for deployment in deployments(built["default"]):
+        template, name = deployment["spec"]["template"], deployment["metadata"]["name"]
+        assert template["spec"]["serviceAccountName"] == name
+        assert name in accounts
+        assert deployment["spec"]["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+        for spread in template["spec"]["topologySpreadConstraints"]:
+            assert spread["labelSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+    labels = named(built["default"], "Deployment", SERVICE)["spec"]["template"]["metadata"]["labels"]
+    assert named(built["default"], "Service", SERVICE)["spec"]["selector"].items() <= labels.items()
+    budget = named(built["default"], "PodDisruptionBudget", SERVICE)["spec"]
+    assert budget["selector"]["matchLabels"].items() <= labels.items()
+    assert budget["minAvailable"] < named(built["default"], "Deployment", SERVICE)["spec"]["replicas"]
+
+
+def test_images_are_pinned(built: dict[str, list[Document]]) -> None:
+    for deployment in deployments(built["default"]):
+        for container in deployment["spec"]["template"]["spec"]["containers"]:
+            assert container["image"] == "docker.io/podsla/podsla:dev"
+
+
+def test_pods_meet_the_restricted_standard(built: dict[str, list[Document]]) -> None:
+    """The namespace enforces it as well; this says which field is missing, without a cluster."""
+    labels = named(built["default"], "Namespace", NAMESPACE)["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+    for deployment in deployments(built["default"]):
+        spec = deployment["spec"]["template"]["spec"]
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["runAsUser"] == 65532
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
+        assert all("emptyDir" in volume for volume in spec.get("volumes", ()))
+        for container in spec["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert container["resources"]["requests"].keys() == {"cpu", "memory"}
+            assert "memory" in container["resources"]["limits"]
+
+
+def test_a_replica_ends_after_the_calls_that_still_come_to_it(built: dict[str, list[Document]]) -> None:
+    spec = named(built["default"], "Deployment", SERVICE)["spec"]["template"]["spec"]
+    sleep_s = spec["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert sleep_s == 15
+    assert spec["terminationGracePeriodSeconds"] >= sleep_s + 15  # the server waits that long for calls in flight
+
+
+def test_alerts_watch_metrics_that_exist(built: dict[str, list[Document]]) -> None:
+    exposed = PrometheusRecorder().expose(None) + generate_latest(Metrics(lambda: True).registry)
+    known = set(re.findall(r"^# TYPE (\S+)", exposed.decode(), re.MULTILINE))
+    groups = named(built["monitoring"], "PrometheusRule", "podsla")["spec"]["groups"]
+    rules = [rule for group in groups for rule in group["rules"]]
+    used = {name for rule in rules for name in re.findall(r"\bpodsla_\w+", rule["expr"])}
+    assert used
+    assert {name.removesuffix("_bucket") for name in used} <= known
+    for rule in rules:
+        assert rule["labels"]["severity"] in ("critical", "warning")
+        assert rule["annotations"].keys() == {"summary", "description"}
