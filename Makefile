@@ -4,7 +4,7 @@ BIN := .venv/bin
 PROFILE ?= control-plane+kwok=12
 NAME ?= podsla
 
-.PHONY: help demo test test-pure test-wire test-deep check format bench manifests shipped cluster cluster-down \
+.PHONY: help demo test test-pure test-wire test-cluster test-deep check format bench bench-cluster manifests shipped cluster cluster-down \
 	cluster-build lock clean
 
 help: ## list the targets
@@ -19,11 +19,14 @@ help: ## list the targets
 demo: .venv/ready ## size a real Deployment by class, with the reason why
 	@manifests/examples/demo.sh
 
-test: .venv/ready ## every test
+test: .venv/ready cluster-build ## every test
 	$(BIN)/pytest
 
 test-pure: .venv/ready ## tables, golden files and properties: no sockets
-	$(BIN)/pytest -m "not wire"
+	$(BIN)/pytest -m "not wire and not cluster and not nodes"
+
+test-cluster: .venv/ready cluster-build ## a real control plane with simulated nodes, podsla installed in it
+	$(BIN)/pytest -m cluster
 
 test-wire: .venv/ready ## the webhook over HTTP and TLS on loopback
 	$(BIN)/pytest -m wire
@@ -50,8 +53,11 @@ format: .venv/ready ## rewrite the code in the project's format
 bench: .venv/ready ## the figures of the README, on this machine
 	$(BIN)/python -m bench
 
-cluster: .venv/ready ## a real control plane with nodes: make cluster PROFILE=control-plane+kwok=12 NAME=podsla
-	@$(BIN)/python -m tests.cluster up --profile $(PROFILE) --name $(NAME)
+bench-cluster: .venv/ready ## the README's figures of real clusters: latency, bursts, 1,000 nodes; 20 minutes
+	$(BIN)/python -m bench.cluster
+
+cluster: .venv/ready ## a real control plane with nodes, and podsla in it: make cluster PROFILE=control-plane+kwok=12
+	@$(BIN)/python -m tests.cluster up --install --profile $(PROFILE) --name $(NAME)
 
 cluster-down: .venv/ready ## take it down; nothing is left behind
 	@$(BIN)/python -m tests.cluster down --name $(NAME)

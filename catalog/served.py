@@ -46,7 +46,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A catalogue and a target that go together; *problems* name what had to be left out."""
+    """A catalogue and a target that go together; *problems* name what of them does not fit together."""
 
     catalog: Catalog
     target: Target
@@ -83,7 +83,7 @@ def find_accepted(
 
 def build(accepted: Accepted, default: Target) -> Served:
     """
-    Merge what is to be served; classes that do not fit the others any more are left out.
+    Merge what is to be served; a class that leans on what is gone is served as far as it can be.
 
     Args:
         default: The target where none was accepted yet.

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from cryptography import x509
-from webhook.certificate import plan
 
 from controller.metrics import Metrics
 from controller.world import World
 from kube.api import ApiError, Object, PatchKind, Resource
 from kube.kinds import SECRETS
+from webhook.certificate import plan
 
 CA_SECRET: Final = "podsla-ca"  # noqa: S105 - the name of a Secret
 LEAF_SECRET: Final = "podsla-webhook-tls"  # noqa: S105
@@ -24,7 +24,8 @@ class Certificates:
     """
     Reconciles the webhook's certificate.
 
-    Order matters: the CA is kept before it is published, and published before a leaf of it is served.
+    Order matters: a CA is published before it is kept, since its age then says how long it has been published at least;
+    a leaf of it comes in a later round.
     """
 
     def __init__(self, world: World, metrics: Metrics) -> None:
@@ -39,11 +40,11 @@ class Certificates:
         due = plan(_data(ca), _data(leaf), published, self.names, datetime.now(UTC))
         for reason in due.reasons:
             _log.info("certificate", extra={"fields": {"reason": reason}})
-        if due.ca is not None:
-            self._write(CA_SECRET, ca, due.ca, "Opaque")
         if due.bundle is not None:
             for resource, thing in configurations:
                 self._publish(resource, thing, due.bundle)
+        if due.ca is not None:
+            self._write(CA_SECRET, ca, due.ca, "Opaque")
         if due.leaf is not None:
             self._write(LEAF_SECRET, leaf, due.leaf, "kubernetes.io/tls")
         for name, data in (("ca", due.ca or _data(ca)), ("webhook", due.leaf or _data(leaf))):

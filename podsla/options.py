@@ -17,7 +17,7 @@ from catalog.reader import read_catalog
 from catalog.yamltext import Document, parse_documents
 from podsla.output import with_progress
 from webhook.admit import Serving
-from webhook.workloads import find_templates, pod_template
+from webhook.workloads import claim_templates, find_templates, pod_template
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -137,6 +137,7 @@ class Found:
 
     Attributes:
         path: From the object with a kind that holds it; path_in_document starts at the document instead.
+        claims: Volumes that the pods of a StatefulSet have beside those of the template.
     """
 
     document: int
@@ -147,6 +148,7 @@ class Found:
     name: str
     namespace: str
     replicas: int | None
+    claims: tuple[str, ...]
 
     @property
     def title(self) -> str:
@@ -208,6 +210,7 @@ def find_pods(documents: Sequence[Document]) -> Iterator[Found]:
                 str(name),
                 str(metadata.get("namespace", "")),
                 replicas if inner else None,
+                claim_templates(owner),
             )
 
 

@@ -56,7 +56,13 @@ Answer: TypeAlias = Sized | Released | Ignore | Deny
 
 
 def admit(
-    pod: Mapping[str, Any], namespace_labels: Labels, serving: Serving, today: date, *, of_daemonset: bool = False
+    pod: Mapping[str, Any],
+    namespace_labels: Labels,
+    serving: Serving,
+    today: date,
+    *,
+    of_daemonset: bool = False,
+    claims: tuple[str, ...] = (),
 ) -> Answer:
     """
     Admit one pod.
@@ -67,10 +73,12 @@ def admit(
         serving: Catalogue and target.
         today: For classes that are refused from some day on.
         of_daemonset: *pod* is the template of a DaemonSet, whose pods will name it as their owner.
+        claims: *pod* is the template of a StatefulSet, whose pods will have these claims as volumes.
     """
     try:
         now = read_pod(pod)
         now = replace(now, daemonset=True) if of_daemonset else now
+        now = replace(now, claims=(*claims, *(c for c in now.claims if c not in claims))) if claims else now
         annotations = mapping_at(mapping_at(pod.get("metadata"), "metadata").get("annotations"), "metadata.annotations")
     except PodError as error:
         return Deny(Reason.INVALID_POD, f"{error}; the API server would refuse it too")

@@ -88,7 +88,7 @@ class Live:
         fields = {"revision": served.catalog.revision, "target": served.target.name, "sizes": sizes, "classes": classes}
         _log.info("serving", extra={"fields": fields})
         for problem in served.problems:
-            _log.error("left out of what is served", extra={"fields": {"problem": problem}})
+            _log.error("what was accepted does not fit together", extra={"fields": {"problem": problem}})
 
 
 def serve_cluster(connect: Callable[[], Api], namespace: str, secret: str, listen: Listen) -> None:

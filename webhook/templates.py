@@ -20,7 +20,7 @@ from webhook.decide import Labels
 from webhook.decision import MAX_WARNING_CHARACTERS, Deny
 from webhook.mutate import NOT_OURS, respond
 from webhook.review import Response, Review, printable
-from webhook.workloads import Path, PodTemplate, pod_template, value_at
+from webhook.workloads import Path, PodTemplate, claim_templates, pod_template, value_at
 
 MAX_LINES: Final = 12  # of one refusal; the API server cuts once all warnings together pass 4096 characters
 _GROUPS: Final = ("annotations", "labels")
@@ -44,7 +44,8 @@ def judge_template(review: Review, namespace_labels: Labels, serving: Serving, t
     if not (_has_keys(found.template) or DEFAULT_CLASS in namespace_labels):
         return Response(warnings=strays)
     daemonset = review.kind == "DaemonSet"
-    answer = admit(found.template, namespace_labels, serving, today, of_daemonset=daemonset)
+    claims = claim_templates({**review.object, "kind": review.kind})
+    answer = admit(found.template, namespace_labels, serving, today, of_daemonset=daemonset, claims=claims)
     response = replace(respond(answer, serving), patch=())
     if isinstance(answer, Sized):
         return replace(response, warnings=(*strays, *_told(answer, found), *answer.warnings))

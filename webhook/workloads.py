@@ -58,6 +58,14 @@ def pod_template(document: Mapping[str, Any]) -> PodTemplate | None:
     return PodTemplate(template, workload.template, replicas)
 
 
+def claim_templates(document: Mapping[str, Any]) -> tuple[str, ...]:
+    """Name the claims that the pods of a StatefulSet have as volumes, beside those of its pod template."""
+    claims = value_at(document, ("spec", "volumeClaimTemplates"))
+    if document.get("kind") != "StatefulSet" or not isinstance(claims, list):
+        return ()
+    return tuple(str(value_at(claim, ("metadata", "name"))) for claim in claims)
+
+
 def find_templates(document: Any) -> list[tuple[Path, Mapping[str, Any]]]:
     """
     Find every pod and pod template of any kind, in the order of the document.

@@ -95,7 +95,8 @@ def today() -> date:
 
 def admit_found(found: Found, class_name: str | None, labels: Mapping[str, str], serving: Serving, day: date) -> Answer:
     """Admit one pod as the webhook would."""
-    return admit(with_class(found.pod, class_name), labels, serving, day, of_daemonset=found.kind == "DaemonSet")
+    pod, of_daemonset = with_class(found.pod, class_name), found.kind == "DaemonSet"
+    return admit(pod, labels, serving, day, of_daemonset=of_daemonset, claims=found.claims)
 
 
 def _print_table(results: Sequence[Admitted]) -> None:

@@ -12,6 +12,7 @@ from rich.table import Column, Table
 
 from tests.cluster import binaries, lifecycle
 from tests.cluster.collect import collect_into, last_lines
+from tests.cluster.install import install
 from tests.cluster.kind import DEFAULT_PROFILE
 from tests.cluster.pins import needed
 from tests.cluster.profile import Profile, ProfileError, parse_profile
@@ -67,7 +68,8 @@ def main() -> None:
 @main.command()
 @_PROFILE
 @_NAME
-def up(profile: Profile, name: str) -> None:
+@click.option("--install", "with_podsla", is_flag=True, help="Install podsla in it too.")
+def up(profile: Profile, name: str, *, with_podsla: bool) -> None:
     """Bring a cluster up and print its kubeconfig.
 
     A cluster of this name that is up with this profile is kept; what a crash has left of one is cleaned away first.
@@ -75,6 +77,9 @@ def up(profile: Profile, name: str) -> None:
     began = time.monotonic()
     with _reported() as report:
         cluster = lifecycle.up(name, profile, report)
+        if with_podsla:
+            report("podsla")
+            install(cluster)
     _console.print(f"cluster [bold]{name}[/] ({profile}) is up after {time.monotonic() - began:.1f} s; use it with:")
     click.echo(f"export KUBECONFIG={cluster.kubeconfig}")
     _console.print(f"and take it down with: python -m tests.cluster down --name {name}")

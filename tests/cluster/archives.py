@@ -11,6 +11,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -32,7 +33,7 @@ BASE = "docker.io/podsla/base:1"
 
 BUILD_DEADLINE_S: Final = 900
 FORM: Final = b"1"  # counts what this module itself changes in what it writes
-KEPT_PER_IMAGE: Final = 3  # a source change makes a new archive of 200 MB
+KEPT_PER_IMAGE: Final = 2  # a source change makes a new archive of 200 MB
 
 
 def build(cache: Path) -> Path:
@@ -42,7 +43,7 @@ def build(cache: Path) -> Path:
     Base and dependencies are layers of their own: a change of our sources costs seconds.
     """
     base = _base(cache)
-    return cached(cache, "podsla", [*_build_context(), base], lambda out: _buildah(cache, base, out))
+    return cached(cache, "podsla", [*build_context(), base], lambda out: _buildah(cache, base, out))
 
 
 def pause(cache: Path) -> Path:
@@ -54,7 +55,7 @@ def pause(cache: Path) -> Path:
             binary = Path(folder) / "pause"
             flags = ["-trimpath", "-ldflags", "-s -w"]
             call(["go", "build", *flags, "-o", str(binary), "."], cwd=source, env={"CGO_ENABLED": "0"})
-            _write_archive(out, PAUSE, _layer_of(binary), {"Entrypoint": ["/pause"], "User": "65535:65535"})
+            write_archive(out, PAUSE, _layer_of(binary), {"Entrypoint": ["/pause"], "User": "65535:65535"})
 
     return cached(cache, "pause", [source], make)
 
@@ -63,7 +64,7 @@ def agnhost(cache: Path) -> Path:
     """Wrap Kubernetes' own test server into an image with nothing else in it."""
     binary = binaries.find("agnhost")
     config = {"Entrypoint": ["/agnhost"], "Cmd": ["pause"]}
-    return cached(cache, "agnhost", [binary], lambda out: _write_archive(out, AGNHOST, _layer_of(binary), config))
+    return cached(cache, "agnhost", [binary], lambda out: write_archive(out, AGNHOST, _layer_of(binary), config))
 
 
 def virtual_machine(cache: Path) -> Path:
@@ -94,12 +95,12 @@ def _base(cache: Path) -> Path:
             root = Path(folder) / "root.tar"
             call([str(recipe), str(root)])
             config = {"Env": ["PATH=/usr/local/bin:/usr/bin:/bin"]}
-            _write_archive(out, "docker.io/podsla/base:1", root.read_bytes(), config)
+            write_archive(out, "docker.io/podsla/base:1", root.read_bytes(), config)
 
     return cached(cache, "base", [recipe], make)
 
 
-def _build_context() -> list[Path]:
+def build_context() -> list[Path]:
     """List what the image is built from: the entries that .dockerignore lets through, and the recipe."""
     ignore = REPOSITORY / ".dockerignore"
     kept = [line[1:].strip() for line in ignore.read_text().splitlines() if line.startswith("!")]
@@ -181,7 +182,7 @@ def _layer_of(binary: Path) -> bytes:
     return layer.getvalue()
 
 
-def _write_archive(out: Path, name: str, layer: bytes, config: Mapping[str, Any]) -> None:
+def write_archive(out: Path, name: str, layer: bytes, config: Mapping[str, Any]) -> None:
     """Write an image of one layer in the form that `docker save` writes."""
     made = {"created": "1970-01-01T00:00:00Z", "architecture": "amd64", "os": "linux", "config": config}
     root = {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]}
@@ -218,19 +219,25 @@ def call(command: Sequence[str], cwd: Path | None = None, env: Mapping[str, str]
         ClusterError: It is missing or failed; its last lines are in the message.
     """
     try:
-        done = subprocess.run(
+        running = subprocess.Popen(
             command,
             cwd=cwd,
             env={**os.environ, **(env or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=BUILD_DEADLINE_S,
-            check=False,
+            start_new_session=True,
         )
     except FileNotFoundError as error:
         raise ClusterError(f"{command[0]} is missing: run tests/cluster/install-packages") from error
-    if done.returncode:
-        last = "\n".join(done.stdout.splitlines()[-20:])
-        raise ClusterError(f"{' '.join(command[:4])} … ended with {done.returncode}; its last lines:\n{last}")
-    return done.stdout
+    try:
+        output, _ = running.communicate(timeout=BUILD_DEADLINE_S)
+    except BaseException as error:  # also an interrupt: a build leaves nothing running behind
+        os.killpg(running.pid, signal.SIGKILL)
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise ClusterError(f"{' '.join(command[:4])} … did not end within {BUILD_DEADLINE_S} s") from error
+        raise
+    if running.returncode:
+        last = "\n".join(output.splitlines()[-20:])
+        raise ClusterError(f"{' '.join(command[:4])} … ended with {running.returncode}; its last lines:\n{last}")
+    return output

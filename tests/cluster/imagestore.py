@@ -38,10 +38,12 @@ def filled_disk(cache: Path, node: Node, archives: Sequence[Path]) -> Path:
                 (here.config / "bin" / name).symlink_to(path)
             shutil.rmtree(data, ignore_errors=True)
             script = ["unshare", "--mount", str(RECIPES / "store"), str(out), config, str(here.socket), str(data)]
-            call([*script, *map(str, archives)])
+            for number, archive in enumerate(archives):
+                thin(archive, (), here.config / f"{number}.tar")
+            call([*script, *(f"{config}/{number}.tar" for number in range(len(archives)))])
             shutil.rmtree(data)
 
-    return cached(cache, "store", [RECIPES / "store", *archives], make, suffix=".img")
+    return cached(cache, "store", [RECIPES / "store", Path(__file__), *archives], make, suffix=".img")
 
 
 def thin(archive: Path, present: Collection[str], out: Path) -> None:
@@ -53,42 +55,47 @@ def thin(archive: Path, present: Collection[str], out: Path) -> None:
         out: The tar to write, in OCI's image layout.
     """
     with tarfile.open(archive) as tar, tarfile.open(out, "w") as written:
-        listed = json.loads(member(tar, "manifest.json"))[0]
-        config = member(tar, listed["Config"])
-        digests = json.loads(config)["rootfs"]["diff_ids"]  # layers are not compressed: their content is their blob
-        layers = [
-            _descriptor(_LAYER, digest, tar.getmember(name).size)
-            for name, digest in zip(listed["Layers"], digests, strict=True)
-        ]
-        head = {"schemaVersion": 2, "mediaType": _MANIFEST}
-        manifest = json.dumps({**head, "config": _described(_CONFIG, config), "layers": layers}).encode()
+        listed, config, manifest = _read(tar)
         named = {"annotations": {"io.containerd.image.name": listed["RepoTags"][0]}}
         index = {"schemaVersion": 2, "manifests": [{**_described(_MANIFEST, manifest), **named}]}
         _add(written, "oci-layout", b'{"imageLayoutVersion": "1.0.0"}')
         _add(written, "index.json", json.dumps(index).encode())
         for blob in (config, manifest):
-            _add(written, _path(_described("", blob)["digest"]), blob)
-        for name, digest in zip(listed["Layers"], digests, strict=True):
-            if digest not in present:
+            _add(written, _path(_digest(blob)), blob)
+        for name, layer in zip(listed["Layers"], json.loads(manifest)["layers"], strict=True):
+            if layer["digest"] not in present:
                 entry = tar.getmember(name)
                 content = tar.extractfile(entry)
-                entry.name = _path(digest)
+                entry.name = _path(layer["digest"])
                 written.addfile(entry, content)
 
 
-def config_digest(archive: Path) -> str:
-    """The digest of the image's configuration: the same for two archives with the same content."""
+def identity(archive: Path) -> tuple[str, str]:
+    """The name of the image in *archive*, and the digest of its manifest: what containerd lists it by."""
     with tarfile.open(archive) as tar:
-        listed = json.loads(member(tar, "manifest.json"))[0]
-        return f"sha256:{hashlib.sha256(member(tar, listed['Config'])).hexdigest()}"
+        listed, _, manifest = _read(tar)
+    return listed["RepoTags"][0], _digest(manifest)
+
+
+def _read(tar: tarfile.TarFile) -> tuple[dict[str, Any], bytes, bytes]:
+    """Read what the archive says of its image, the image's configuration, and make its manifest."""
+    listed: dict[str, Any] = json.loads(member(tar, "manifest.json"))[0]
+    config = member(tar, listed["Config"])
+    digests = json.loads(config)["rootfs"]["diff_ids"]  # layers are not compressed: their content is their blob
+    layers = [
+        {"mediaType": _LAYER, "digest": digest, "size": tar.getmember(name).size}
+        for name, digest in zip(listed["Layers"], digests, strict=True)
+    ]
+    manifest = {"schemaVersion": 2, "mediaType": _MANIFEST, "config": _described(_CONFIG, config), "layers": layers}
+    return listed, config, json.dumps(manifest).encode()
+
+
+def _digest(blob: bytes) -> str:
+    return f"sha256:{hashlib.sha256(blob).hexdigest()}"
 
 
 def _described(media_type: str, blob: bytes) -> dict[str, Any]:
-    return _descriptor(media_type, f"sha256:{hashlib.sha256(blob).hexdigest()}", len(blob))
-
-
-def _descriptor(media_type: str, digest: str, size_bytes: int) -> dict[str, Any]:
-    return {"mediaType": media_type, "digest": digest, "size": size_bytes}
+    return {"mediaType": media_type, "digest": _digest(blob), "size": len(blob)}
 
 
 def _path(digest: str) -> str:

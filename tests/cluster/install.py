@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Final
 
 from tests.cluster import binaries
-from tests.cluster.processes import start, wait_ready
-from tests.cluster.state import Cluster, ClusterError
+from tests.cluster.processes import is_alive, start, wait_ready
+from tests.cluster.state import Cluster, ClusterError, Process
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 OVERLAYS: Final = ROOT / "manifests" / "overlays"
 NAMESPACE: Final = "podsla-system"
 PODSLA: Final = Path(sys.executable).parent / "podsla"
+NODE: Final = "host"  # this machine
 READY_S: Final = 180
 TOKEN_LIFE: Final = "24h"  # noqa: S105 - a duration
 
@@ -38,11 +39,13 @@ def install(cluster: Cluster) -> None:
         manifests = kubectl(cluster, "kustomize", str(OVERLAYS / "outside"))
         manifests = manifests.replace("127.0.0.1:8443", f"127.0.0.1:{port}")
         kubectl(cluster, "apply", "--server-side", "-f", "-", text=manifests)
+        running = {made.name for made in cluster.journal.read() if isinstance(made, Process) and is_alive(made)}
         for name, arguments in (
             ("controller", ["--port", str(cluster.ports["podsla-controller"])]),
             ("webhook", ["--port", str(port), "--address", "127.0.0.1"]),
         ):
-            start_process(cluster, name, arguments)
+            if f"podsla-{name}" not in running:
+                start_process(cluster, name, arguments)
     kubectl(cluster, "wait", "--for=condition=Established", "crd/speccatalogs.podsla.io", "--timeout=30s")
     wait_ready(cluster, "the CA bundle of the webhooks", lambda: _has_bundle(cluster), deadline_s=READY_S)
 
@@ -95,7 +98,7 @@ def _overlay(cluster: Cluster) -> Path:
     """Write a kustomization over the default install: pods run on this machine's node, others may be simulated."""
     folder = cluster.folder / "install"
     folder.mkdir(exist_ok=True)
-    patch = {"spec": {"template": {"spec": {"nodeSelector": {"podsla.io/test-node": "host"}}}}}
+    patch = {"spec": {"template": {"spec": {"nodeSelector": {"kubernetes.io/hostname": NODE}}}}}
     body = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",

@@ -78,7 +78,7 @@ class Node:
             f"--kubeconfig={self.config}/kubeconfig",
             f"--hostname-override={self.name}",
             f"--node-ip={self.address}",
-            f"--node-labels=node.kubernetes.io/instance-type={self.instance_type}",
+            f"--node-labels=node.kubernetes.io/instance-type={self.instance_type},podsla.io/test-node={self.name}",
         ]
 
     def import_image(self, archive: str) -> list[str]:

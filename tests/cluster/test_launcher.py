@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from pytest_kind import KindCluster  # type: ignore[import-untyped]
+from pytest_kind import KindCluster
 
 from tests.cluster.api import Admin
 from tests.cluster.lifecycle import is_up

@@ -19,6 +19,7 @@ from tests.cluster.nodeconfig import CNI_PROGRAMS, PROGRAMS, VM, Node
 from tests.cluster.processes import start as start_process
 from tests.cluster.processes import stop as stop_process
 from tests.cluster.processes import wait_ready
+from tests.cluster.qemu import Ran, run_in_guest
 from tests.cluster.state import Cluster, ClusterError, Link, Route, Tree
 
 INSTANCE_TYPE: Final = "test.vm.large"
@@ -68,9 +69,9 @@ def stop(cluster: Cluster) -> None:
         stop_process(process)
 
 
-def run(argv: Sequence[str], *, deadline_s: float = 120.0) -> qemu.Ran:
+def run(argv: Sequence[str], *, deadline_s: float = 120.0) -> Ran:
     """Run a program in the virtual machine as root, for instance `systemctl daemon-reload`."""
-    return qemu.run_in_guest(_AGENT, argv, deadline_s=deadline_s)
+    return run_in_guest(_AGENT, argv, deadline_s=deadline_s)
 
 
 def monitor(command: str, **arguments: object) -> object:
@@ -82,9 +83,10 @@ def import_image(cluster: Cluster, archive: Path) -> None:
     """Give the node the image in *archive*, a docker-archive tar; only layers that it lacks are sent."""
     node = _node(INSTANCE_TYPE)
     ctr = [f"{node.config}/bin/ctr", f"--address={node.socket}", "--namespace=k8s.io"]
-    present = frozenset(run([*ctr, "content", "list", "--quiet"]).output.split())
-    if imagestore.config_digest(archive) in present:
+    name, digest = imagestore.identity(archive)
+    if any({name, digest} <= set(line.split()) for line in run([*ctr, "image", "list"]).output.splitlines()):
         return
+    present = run([*ctr, "content", "list", "--quiet"]).output.split()
     with tempfile.NamedTemporaryFile(dir=cluster.data / VM, suffix=".tar") as thin:
         imagestore.thin(archive, present, Path(thin.name))
         with _plugged_in(cluster, Path(thin.name)) as device:

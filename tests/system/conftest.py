@@ -11,7 +11,7 @@ from pytest_kind import KindCluster
 from kube.api import Api
 from kube.kinds import NAMESPACES, SPEC_CATALOGS
 from tests.cluster.install import OVERLAYS, PODSLA, ROOT, install
-from tests.cluster.state import load_cluster
+from tests.cluster.state import Cluster, load_cluster
 from tests.system.user import User
 from tests.waiting import eventually
 
@@ -34,10 +34,21 @@ def user(kind_cluster: KindCluster) -> User:
 
 
 @pytest.fixture(scope="session")
+def beside(kind_cluster: KindCluster) -> Cluster:
+    """The cluster whose webhook and controller run as processes beside it; skipped where they run in pods."""
+    cluster = load_cluster(kind_cluster.name)
+    if cluster is None or cluster.profile.real:
+        pytest.skip("podsla runs in pods here, so its processes cannot be reached from this machine")
+    return cluster
+
+
+@pytest.fixture(scope="session")
 def catalogs(user: User) -> None:
     """The shipped catalogues, and the tests' own classes."""
     done = user.podsla("catalog", "apply", "ecs", "classes", str(CATALOGS / "mission.yaml"))
     assert done.returncode == 0, done.stderr
+    probe = ("run", "probe", "--image=x", "--annotations=podsla.io/class=every-figure", "--dry-run=server")
+    eventually(lambda: user.kubectl(*probe).returncode == 0, "the webhook serves what the controller accepted")
 
 
 @pytest.fixture

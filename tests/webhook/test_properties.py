@@ -325,7 +325,7 @@ def test_a_record_on_a_new_pod_gives_what_the_pod_would_get_without_it(
     """Random, cut off, changed, another pod's, its own, of an unknown revision: none gains or loses anything."""
     index = compile_index(catalog, target)
     plain = admitted(pod, index)
-    # A runtime of its own that a believable record of another pod claims as ours: nobody can tell, and nothing is gained.
+    # A runtime of its own that a believable record of another pod claims as ours: nobody can tell, nothing is gained.
     foreign = admit(pod if "runtimeClassName" in pod["spec"] else other, {}, Serving(index), TODAY)
     changed = [replace(c, floor=tuple(map(max, c.floor, more))) for c in catalog.classes.values()]
     late = admit(pod, {}, Serving(compile_index(make_catalog(catalog.sizes, changed), target)), TODAY)

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from tests.builders import TODAY, catalog_text, container, review, serving, template, workload
+from tests.sample import index
+from webhook.admit import Serving
 from webhook.review import Response, parse_review
 from webhook.templates import judge_template
 
@@ -120,6 +122,19 @@ def test_a_key_above_the_template_of_a_cron_job_is_named_with_its_level() -> Non
         "move it to spec.jobTemplate.spec.template.metadata.annotations"
     )
     assert len(response.warnings) == 2
+
+
+def test_the_claims_of_a_stateful_set_are_volumes_of_its_pods() -> None:
+    """Its template does not name them: its controller adds them to each pod."""
+    claims = [{"metadata": {"name": "data"}}, {"metadata": {"name": "logs"}}]
+    document = workload("StatefulSet", template=template("disk"), volumeClaimTemplates=claims)
+    found = parse_review(json.dumps(review(document)).encode())
+
+    assert judge_template(found, {}, Serving(index()), TODAY).warnings == (
+        "podsla: class disk gets size s.xlarge, cost 4 each, 12 for 3 pods",
+        "volume data is a claim, on another disk than disk.iops counts",
+        "volume logs is a claim, on another disk than disk.iops counts",
+    )
 
 
 def test_the_default_class_of_a_namespace_is_told_but_does_not_reach_a_daemonset() -> None:

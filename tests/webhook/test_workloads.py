@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from tests.builders import pod, template, workload
-from webhook.workloads import find_templates, pod_template, value_at
+from webhook.workloads import claim_templates, find_templates, pod_template, value_at
 
 T = template()
 POD_SPEC = {"containers": [{"name": "app"}]}
@@ -38,6 +38,25 @@ POD_SPEC = {"containers": [{"name": "app"}]}
 )
 def test_the_template_of_each_kind(document: Mapping[str, Any], path: tuple[str, ...], replicas: int | None) -> None:
     assert pod_template(document) == (T, path, replicas)
+
+
+@pytest.mark.parametrize(
+    ("document", "claims"),
+    [
+        pytest.param(
+            workload("StatefulSet", volumeClaimTemplates=[{"metadata": {"name": "data"}}]),
+            ("data",),
+            id="a claim for each pod",
+        ),
+        pytest.param(workload("StatefulSet"), (), id="no claims"),
+        pytest.param(
+            workload("Deployment", volumeClaimTemplates=[{"metadata": {"name": "data"}}]), (), id="no StatefulSet"
+        ),
+        pytest.param(workload("StatefulSet", volumeClaimTemplates="data"), (), id="claims that are text"),
+    ],
+)
+def test_the_claims_that_a_controller_adds_to_pods(document: Mapping[str, Any], claims: tuple[str, ...]) -> None:
+    assert claim_templates(document) == claims
 
 
 def test_a_bare_pod_is_its_own_template() -> None:

@@ -1,0 +1,159 @@
+"""EDGE: `python -m bench.cluster`: brings clusters up, loads them, and prints what came of it."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+import click
+
+from bench.cluster.create import Latency, Row, burst, bursts, busiest, latency
+from bench.cluster.load import back_to_back
+from bench.cluster.nodes import Nodes, many_nodes
+from bench.cluster.stand import (
+    OURS,
+    Stand,
+    apply_catalogs,
+    facts,
+    make_namespaces,
+    resident_mib,
+    stand,
+    start_constant,
+)
+from podsla.output import note, print_json, print_table, say
+from tests.cluster.state import ClusterError
+
+PARTS: Final = ("latency", "bursts", "busiest", "nodes")
+BAR: Final = 1.10
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How long everything takes."""
+
+    rounds: int
+    round_s: float
+    minutes: int
+    flat_out_s: float
+    busiest_s: float
+    nodes: int
+    minute_s: float
+
+
+LONG: Final = Sizes(rounds=7, round_s=15.0, minutes=5, flat_out_s=15.0, busiest_s=60.0, nodes=1000, minute_s=60.0)
+SHORT: Final = Sizes(rounds=3, round_s=4.0, minutes=1, flat_out_s=4.0, busiest_s=10.0, nodes=60, minute_s=15.0)
+
+
+@dataclass(slots=True)
+class Report:
+    """What was measured."""
+
+    facts: dict[str, str] = field(default_factory=dict)
+    latency: Latency | None = None
+    rows: list[Row] = field(default_factory=list)
+    webhook_mib: float = 0.0
+    nodes: Nodes | None = None
+
+    @property
+    def all_rows(self) -> list[Row]:
+        """Every scenario that created pods."""
+        return [*(self.latency.rows if self.latency else ()), *self.rows]
+
+
+@click.command()
+@click.option("--only", type=click.Choice(PARTS), multiple=True, help="Measure this part alone; may be given again.")
+@click.option("--short", is_flag=True, help="Try it out in two minutes; no figures to quote.")
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def main(only: Sequence[str], short: bool, output: str) -> None:
+    """Measure podsla in real clusters on this machine: latency beside a constant answer, bursts, and 1,000 nodes.
+
+    It ends with 1 if a pod could not be created, or came without a size.
+    """
+    wanted, sizes = set(only or PARTS), SHORT if short else LONG
+    report = Report()
+    try:
+        if wanted & {"latency", "bursts", "busiest"}:
+            with stand("bench", "control-plane+unlimited") as cluster:
+                measure_pods(cluster, wanted, sizes, report)
+        if "nodes" in wanted:
+            with stand("bench-nodes", f"control-plane+kwok={sizes.nodes}") as cluster:
+                report.facts = report.facts or facts(cluster)
+                report.nodes = many_nodes(cluster, sizes.minute_s)
+    except ClusterError as error:
+        raise click.ClickException(str(error)) from error
+    print_json(as_json(report)) if output == "json" else print_report(report)
+    sys.exit(any(row.figures.failed or row.figures.unmutated or row.said for row in report.all_rows))
+
+
+def measure_pods(cluster: Stand, wanted: set[str], sizes: Sizes, report: Report) -> None:
+    """Everything that creates pods, in one cluster."""
+    apply_catalogs(cluster)
+    make_namespaces(cluster)
+    start_constant(cluster)
+    report.facts = facts(cluster)
+    burst(cluster, "warm-up", OURS, back_to_back(1.0), 4)
+    if "latency" in wanted:
+        report.latency = latency(cluster, sizes.rounds, sizes.round_s)
+    if "bursts" in wanted:
+        report.rows += bursts(cluster, sizes.minutes)
+    if "busiest" in wanted:
+        report.rows += busiest(cluster, sizes.flat_out_s, sizes.busiest_s)
+    report.webhook_mib = resident_mib(cluster.process("podsla-webhook").pid)
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """Everything, for scripts."""
+    return {key: value for key, value in asdict(report).items() if value}
+
+
+def print_report(report: Report) -> None:
+    """Everything, for people."""
+    for key, text in report.facts.items():
+        say(f"{key}: {text}")
+    if report.all_rows:
+        say()
+        print_table(
+            ("scenario", "mode", "pods", "failed", "unmutated", "pods/s", "median ms", "p99 ms", "longest ms"),
+            [_cells(row) for row in report.all_rows],
+        )
+        for row in report.all_rows:
+            for said in row.said:
+                note(f"{row.scenario}, {row.mode}: {said}", style="bad")
+        say(f"memory of the webhook's two processes afterwards: {report.webhook_mib:.0f} MiB")
+    if report.latency:
+        found = report.latency
+        each = ", ".join(f"{ratio:.2f}" for ratio in found.ratios)
+        say(f"median of podsla / of a constant answer: {found.ratio:.3f} (bar {BAR:.2f}); round by round {each}")
+    if report.nodes:
+        print_nodes(report.nodes)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    f = row.figures
+    times = (f"{f.median_ms:.1f}", f"{f.p99_ms:.1f}", f"{f.longest_ms:.0f}")
+    return (row.scenario, row.mode, str(f.pods), str(f.failed), str(f.unmutated), f"{f.per_s:.0f}", *times)
+
+
+def print_nodes(found: Nodes) -> None:
+    """What many nodes cost."""
+    say()
+    say(f"{found.count} nodes carry capacity {found.first_s:.1f} s after the catalogues were published")
+    say(f"{found.edited} nodes follow an edit of their size after {found.edit_s:.1f} s")
+    say(f"memory of the controller: {found.resident_mib:.0f} MiB, {found.peak_mib:.0f} MiB at its peak")
+    print_table(
+        ("controller", "seconds", "calls/min", "cpu s", "calls"),
+        [
+            (
+                calls.name,
+                f"{calls.for_s:.0f}",
+                f"{calls.per_minute:.0f}",
+                f"{calls.cpu_s:.1f}",
+                ", ".join(f"{count} {kind}" for kind, count in calls.by_kind.items()),
+            )
+            for calls in found.calls
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""EDGE: the scenarios that create pods."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from bench.cluster.load import back_to_back, clear, create_pods, stored
+from bench.cluster.plan import Created, Figures, evenly, failures, figures, rollout, rounds
+from bench.cluster.stand import CONSTANT, MODES, NONE, OURS, Stand, pod_of
+from podsla.output import note
+
+SEED: Final = 20261124
+RATE_PER_S: Final = 20
+BUSIEST_PER_S: Final = 433
+CONNECTIONS: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What one scenario came to; *said* is what failures said."""
+
+    scenario: str
+    mode: str
+    figures: Figures
+    said: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Rounds at 20 pods/s: sums, and ours over the constant's median, of all pods and round by round."""
+
+    rows: tuple[Row, ...]
+    ratio: float
+    ratios: tuple[float, ...]
+
+
+def burst(
+    stand: Stand, scenario: str, mode: str, due_s: Iterable[float], connections: int
+) -> tuple[Row, list[Created]]:
+    """Create pods, count what is stored, and clear it away."""
+    namespace, _, domain = MODES[mode]
+    made = create_pods(stand.server, namespace, pod_of(mode), due_s, connections, domain)
+    seen = stored(stand.api, namespace, domain)
+    found, mutated = figures(made, mutated=mode != NONE), mode != NONE
+    said = failures(made)
+    if seen.pods != found.pods:
+        said.append(f"{found.pods} were answered as created, and {seen.pods} are stored")
+    if mutated and seen.unmutated != found.unmutated:
+        said.append(f"{found.unmutated} were answered without a size, and {seen.unmutated} are stored without")
+    clear(stand.api, namespace)
+    return Row(scenario, mode, found, tuple(said)), made
+
+
+def latency(stand: Stand, count: int, for_s: float) -> Latency:
+    """Rounds of 20 pods/s, every mode in every round; a first round, of which nothing is kept, warms all up."""
+    made: dict[str, list[list[Created]]] = {mode: [] for mode in MODES}
+    said: dict[str, list[str]] = {mode: [] for mode in MODES}
+    for number, order in enumerate(rounds(list(MODES), count + 1, SEED)):
+        note(f"round {number} of {count}: {', '.join(order)}", style="dim")
+        for mode in order:
+            seconds = for_s if number else 2.0
+            row, some = burst(stand, "", mode, evenly(round(RATE_PER_S * seconds), seconds), 8)
+            if number:
+                made[mode].append(some)
+                said[mode] += row.said
+    name = f"{RATE_PER_S}/s, {count} rounds of {for_s:g} s"
+    rows = tuple(Row(name, mode, _pooled(made[mode], mode), tuple(said[mode])) for mode in MODES)
+    by_mode = {row.mode: row.figures.median_ms for row in rows}
+    pairs = zip(made[OURS], made[CONSTANT], strict=True)
+    return Latency(rows, by_mode[OURS] / by_mode[CONSTANT], tuple(_median_ms(a) / _median_ms(b) for a, b in pairs))
+
+
+def _pooled(made: list[list[Created]], mode: str) -> Figures:
+    return figures([one for some in made for one in some], mutated=mode != NONE, runs=len(made))
+
+
+def _median_ms(made: list[Created]) -> float:
+    return figures(made, mutated=False).median_ms
+
+
+def bursts(stand: Stand, minutes: int) -> list[Row]:
+    """A rollout's minute, then 1,000 pods a minute."""
+    scenarios: tuple[tuple[str, Callable[[], Iterable[float]]], ...] = (
+        ("179 in a minute, 84 of them at once", rollout),
+        (f"1,000 a minute for {minutes} min", lambda: evenly(1000 * minutes, 60.0 * minutes)),
+    )
+    rows = []
+    for name, due_s in scenarios:
+        note(name, style="dim")
+        rows.append(burst(stand, name, OURS, due_s(), CONNECTIONS)[0])
+    return rows
+
+
+def busiest(stand: Stand, flat_out_s: float, for_s: float) -> list[Row]:
+    """What the API server can take in each mode, then 433/s, or what it took without a webhook if that is less."""
+    rows = []
+    for mode in (NONE, CONSTANT, OURS, OURS, CONSTANT, NONE):
+        name = f"16 connections, back to back for {flat_out_s:g} s"
+        note(f"{name}: {mode}", style="dim")
+        rows.append(burst(stand, name, mode, back_to_back(flat_out_s), 16)[0])
+    alone = sum(row.figures.per_s for row in rows if row.mode == NONE) / 2
+    rate = min(BUSIEST_PER_S, int(alone))
+    name = f"{rate}/s asked for {for_s:g} s, over {CONNECTIONS} connections"
+    note(name, style="dim")
+    return [*rows, burst(stand, name, OURS, evenly(round(rate * for_s), for_s), CONNECTIONS)[0]]

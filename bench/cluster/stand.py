@@ -1,0 +1,180 @@
+"""EDGE: the clusters that are measured: podsla installed in them, and beside it a webhook that answers a constant."""
+
+import json
+import os
+import platform
+import subprocess
+from base64 import b64decode, b64encode
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+import urllib3
+
+from bench.__main__ import POD, machine, review
+from bench.cluster.constant import UID, configuration, in_domain
+from bench.cluster.load import Server
+from catalog.keys import DOMAIN
+from kube.api import Api
+from kube.kinds import MUTATING_WEBHOOKS, NAMESPACES, VALIDATING_WEBHOOKS
+from podsla.output import note
+from tests.cluster import lifecycle
+from tests.cluster.install import PODSLA, ROOT, install
+from tests.cluster.network import LOOPBACK, free_ports
+from tests.cluster.pki import Authority, write_pair
+from tests.cluster.processes import start, wait_ready
+from tests.cluster.profile import parse_profile
+from tests.cluster.state import Cluster, Process
+
+OURS, CONSTANT, NONE = "podsla", "constant", "no webhook"
+# By mode: its namespace, that namespace's labels, and the domain of its pods' keys, in place of podsla's.
+MODES: Final[Mapping[str, tuple[str, Mapping[str, str], str]]] = {
+    OURS: ("bench-podsla", {}, DOMAIN),
+    CONSTANT: ("bench-constant", {"example.com/webhook": "constant"}, "example.com/"),
+    NONE: ("bench-none", {}, "example.com/"),
+}
+_JSON: Final = {"Content-Type": "application/json"}
+GATE: Final = {"name": "example.com/bench"}  # the scheduler leaves a gated pod alone, and kwok one without a node
+
+
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """A cluster with podsla in it."""
+
+    cluster: Cluster
+    api: Api
+    server: Server
+
+    def process(self, name: str) -> Process:
+        """One of the processes that the launcher started."""
+        return next(made for made in self.cluster.journal.read() if isinstance(made, Process) and made.name == name)
+
+
+@contextmanager
+def stand(name: str, profile: str) -> Iterator[Stand]:
+    """Bring a cluster up with podsla installed and no catalogue yet; it is taken down at the end."""
+    note(f"cluster {name} ({profile}) …", style="dim")
+    try:
+        cluster = lifecycle.up(name, parse_profile(profile), lambda _: None)
+        install(cluster)
+        yield Stand(cluster, Api.connect(cluster.kubeconfig), Server.of(cluster.kubeconfig))
+    finally:
+        lifecycle.down(name, lambda _: None)
+
+
+def apply_catalogs(stand: Stand) -> None:
+    """Publish the shipped sizes and classes, as a platform team does."""
+    env = {**os.environ, "KUBECONFIG": str(stand.cluster.kubeconfig)}
+    subprocess.run([PODSLA, "catalog", "apply", "ecs", "classes"], env=env, check=True, capture_output=True)
+
+
+def make_namespaces(stand: Stand) -> None:
+    """Make a namespace for each mode; pods can be created once its service account is there."""
+    for name, labels, _ in MODES.values():
+        metadata = {"name": name, "labels": dict(labels)}
+        stand.api.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+        path = f"/api/v1/namespaces/{name}/serviceaccounts/default"
+        wait_ready(stand.cluster, path, lambda path=path: stand.api.send("GET", path).status == 200)  # type: ignore[misc]
+
+
+def pod_of(mode: str) -> dict[str, Any]:
+    """The pod of `make bench`, with the keys of a mode; pods of all modes are alike but for that."""
+    domain = MODES[mode][2]
+    annotations = {key.replace(DOMAIN, domain): text for key, text in POD["metadata"]["annotations"].items()}
+    metadata = {key: value for key, value in POD["metadata"].items() if key != "namespace"}
+    return {
+        **POD,
+        "metadata": {**metadata, "annotations": annotations},
+        "spec": {**POD["spec"], "schedulingGates": [GATE]},
+    }
+
+
+def start_constant(stand: Stand) -> None:
+    """Ask podsla once, and start the webhook that answers the same for ever."""
+    cluster = stand.cluster
+    (cluster.folder / "answer.json").write_bytes(in_domain(ask_once(stand), MODES[CONSTANT][2]))
+    write_pair(cluster.pki, "constant", Authority.load(cluster.pki).issue("constant", addresses=[LOOPBACK]))
+    port = free_ports(["constant"], cluster.ports.values())["constant"]
+    files = [cluster.pki / "constant.crt", cluster.pki / "constant.key", cluster.folder / "answer.json"]
+    python = Path(PODSLA).parent / "python"
+    start(cluster, "constant", [python, "-m", "bench.cluster.constant", str(port), *files], cwd=ROOT)
+    pool = urllib3.PoolManager(ca_certs=str(cluster.pki / "ca.crt"), retries=False)
+    url = f"https://{LOOPBACK}:{port}/mutate"
+    body = orjson.dumps(review())
+
+    def answers() -> bool:
+        try:
+            return pool.request("POST", url, body=body).status == 200
+        except urllib3.exceptions.HTTPError as error:
+            raise OSError(str(error)) from error
+
+    wait_ready(cluster, "the constant webhook", answers)
+    ours = stand.api.get(MUTATING_WEBHOOKS, "podsla") or {}
+    bundle = b64encode((cluster.pki / "ca.crt").read_bytes()).decode()
+    stand.api.create(MUTATING_WEBHOOKS, configuration(ours, url, bundle, MODES[CONSTANT][1]))
+
+
+def ask_once(stand: Stand) -> bytes:
+    """Let the running podsla answer the review of the pod, once it serves the catalogues."""
+    client = (stand.api.get(MUTATING_WEBHOOKS, "podsla") or {})["webhooks"][0]["clientConfig"]
+    asked = review()
+    asked["request"] |= {"uid": UID.decode(), "namespace": MODES[OURS][0], "object": pod_of(OURS)}
+    authority = stand.cluster.folder / "podsla-ca.crt"
+    authority.write_bytes(b64decode(client["caBundle"]))
+    pool = urllib3.PoolManager(ca_certs=str(authority), retries=False)
+    answers: list[bytes] = []
+
+    def is_sized() -> bool:
+        answers.append(pool.request("POST", client["url"], body=orjson.dumps(asked), headers=_JSON).data)
+        return b'"patch"' in answers[-1]
+
+    wait_ready(stand.cluster, "podsla serves the catalogues", is_sized)
+    return answers[-1]
+
+
+def facts(stand: Stand) -> dict[str, str]:
+    """Say what was measured, and on what."""
+    git = ["git", "-C", str(ROOT)]
+    commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout
+    changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
+    validating = stand.api.get(VALIDATING_WEBHOOKS, "podsla") or {}
+    hooks = [hook["name"] for hook in validating.get("webhooks", ()) if _sees_creates(hook)]
+    return {
+        "machine": machine(),
+        "commit": commit.strip() + (" with uncommitted changes" if changed else ""),
+        "kubernetes": stand.api.call("GET", "/version")["gitVersion"],
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("granian", "flask", "orjson")},
+        "validated after mutation": ", ".join(hooks) or "no, podsla is called once for a pod",
+    }
+
+
+def _sees_creates(hook: Mapping[str, Any]) -> bool:
+    return any("CREATE" in rule["operations"] and "pods" in rule["resources"] for rule in hook.get("rules", ()))
+
+
+def resident_mib(pid: int, field: str = "VmRSS") -> float:
+    """Resident memory of a process (or its peak, VmHWM) and of those that it forked, in MiB (Linux)."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    kib = next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return kib / 1024 + sum(resident_mib(int(child), field) for child in children)
+
+
+def cpu_s(pid: int) -> float:
+    """Processor time of a process so far, in seconds (Linux)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def audit_entries(stand: Stand, since: int = 0) -> tuple[list[dict[str, Any]], int]:
+    """Read the audit log from a position on; entries, and the position after them."""
+    with (stand.cluster.folder / "log" / "audit.jsonl").open("rb") as log:
+        log.seek(since)
+        data = log.read()
+    whole = data[: data.rfind(b"\n") + 1]
+    return [json.loads(line) for line in whole.splitlines()], since + len(whole)

@@ -1,0 +1,320 @@
+"""Other people's mutating webhooks, before and after ours: the record explains the pod that is stored."""
+
+import json
+import socket
+import ssl
+import threading
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from catalog.keys import RECORD, SIZE
+from kube.api import Object, Resource
+from kube.kinds import MUTATING_WEBHOOKS
+from tests.cluster import binaries
+from tests.cluster.network import LOOPBACK, free_ports
+from tests.cluster.pki import Authority, write_pair
+from tests.cluster.processes import start, stop, wait_ready
+from tests.cluster.state import Cluster
+from tests.system.user import User, save_catalogs
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.cluster
+
+PODS: Final = Resource("v1", "pods")
+LIMIT_RANGES: Final = Resource("v1", "limitranges")
+SIDECAR: Final = "webhook-added-sidecar"  # as agnhost of the Kubernetes tests calls it
+Operations = list[dict[str, Any]]
+ORDERS: Final = [
+    pytest.param("a-other", id="before ours, by name"),
+    pytest.param("z-other", id="after ours, by name"),
+]
+
+
+@dataclass(frozen=True)
+class Other:
+    """Somebody else's webhook server, reached from the API server."""
+
+    url: str
+    ca: bytes
+
+    def configuration(self, name: str, path: str, namespace: str, policy: str) -> dict[str, Any]:
+        """Call it for the pods of one namespace that are created."""
+        hook = {
+            "name": "other.example.com",
+            "clientConfig": {"url": self.url + path, "caBundle": b64encode(self.ca).decode()},
+            "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"]}],
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+            "admissionReviewVersions": ["v1"],
+            "sideEffects": "None",
+            "reinvocationPolicy": policy,
+        }
+        return {"metadata": {"name": name}, "webhooks": [hook]}
+
+
+@pytest.fixture(scope="module")
+def agnhost(beside: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Other]:
+    """The webhook of the Kubernetes tests; it adds a sidecar that asks for nothing."""
+    folder, authority = tmp_path_factory.mktemp("agnhost"), Authority.create("other-ca")
+    write_pair(folder, "tls", authority.issue("other", addresses=[LOOPBACK]))
+    port = free_ports(["agnhost"], [])["agnhost"]
+    files = [f"--tls-cert-file={folder / 'tls.crt'}", f"--tls-private-key-file={folder / 'tls.key'}"]
+    argv: list[str | Path] = [
+        binaries.find("agnhost"),
+        "webhook",
+        *files,
+        f"--port={port}",
+        "--sidecar-image=example.com/sidecar:1",
+    ]
+    process = start(beside, "agnhost", argv)
+    wait_ready(beside, "agnhost listens", lambda: _listens(port), process)
+    yield Other(f"https://{LOOPBACK}:{port}", authority.pair.certificate)
+    stop(process)
+
+
+def _listens(port: int) -> bool:
+    with socket.create_connection((LOOPBACK, port), timeout=1):
+        return True
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[[Callable[[Object], Operations]], Other]]:
+    """Run webhooks that answer each pod with the operations that a function gives."""
+    servers: list[ThreadingHTTPServer] = []
+
+    def run(judge: Callable[[Object], Operations]) -> Other:
+        authority = Authority.create("other-ca")
+        write_pair(tmp_path, "other", authority.issue("other", addresses=[LOOPBACK]))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tmp_path / "other.crt", tmp_path / "other.key")
+        server = ThreadingHTTPServer((LOOPBACK, 0), _handler(judge))
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return Other(f"https://{LOOPBACK}:{server.server_port}", authority.pair.certificate)
+
+    yield run
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def _handler(judge: Callable[[Object], Operations]) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            review = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            operations = judge(review["request"]["object"])
+            patch = {"patch": b64encode(json.dumps(operations).encode()).decode(), "patchType": "JSONPatch"}
+            answer = {"uid": review["request"]["uid"], "allowed": True, **(patch if operations else {})}
+            body = json.dumps({**review, "request": None, "response": answer}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    return Handler
+
+
+@pytest.fixture
+def install(user: User) -> Iterator[Callable[..., None]]:
+    """Install a configuration, and wait until the API server calls it."""
+    made: list[str] = []
+
+    def run(configuration: dict[str, Any], namespace: str, effect: Callable[[Object], bool]) -> None:
+        user.api.create(MUTATING_WEBHOOKS, configuration)
+        made.append(configuration["metadata"]["name"])
+        eventually(lambda: effect(create(user, namespace, pod("probe"), dry_run=True)), "the other webhook is called")
+
+    yield run
+    for name in made:
+        user.api.delete(MUTATING_WEBHOOKS, name)
+
+
+def pod(name: str, **metadata: Any) -> dict[str, Any]:
+    """A pod of class net-intensive whose one container asks for half a CPU."""
+    annotations = {"podsla.io/class": "net-intensive"}
+    resources = {"requests": {"cpu": "500m", "memory": "1Gi"}}
+    container = {"name": "app", "image": "example.com/app:1", "resources": resources}
+    return {"metadata": {"name": name, "annotations": annotations, **metadata}, "spec": {"containers": [container]}}
+
+
+def create(user: User, namespace: str, body: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
+    """Create a pod, or let the API server do all but store it."""
+    return user.api.call("POST", PODS.path(namespace), {"dryRun": "All"} if dry_run else {}, body)
+
+
+def as_sent(stored: Object, name: str) -> dict[str, Any]:
+    """Take from a stored pod what a person would copy into a new one."""
+    metadata = {key: stored["metadata"][key] for key in ("labels", "annotations")}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, **metadata}, "spec": stored["spec"]}
+
+
+def record_of(stored: Object) -> dict[str, Any]:
+    """Read a pod's record."""
+    record: dict[str, Any] = json.loads(stored["metadata"]["annotations"][RECORD])
+    return record
+
+
+def assert_explained(user: User, namespace: str, stored: Object, folder: Path) -> None:
+    """Check that the record's input is this very pod, and that nothing is left to write, here and offline."""
+    spec, record = stored["spec"], record_of(stored)
+    names = [container["name"] for container in (*spec.get("initContainers", ()), *spec["containers"])]
+    assert [container["name"] for container in record["input"]["containers"]] == names
+    assert stored["metadata"]["labels"][SIZE] == record["size"]
+
+    again = create(user, namespace, as_sent(stored, "again"), dry_run=True)
+    assert again["spec"] == stored["spec"]
+    assert again["metadata"]["annotations"] == stored["metadata"]["annotations"]
+
+    file = folder / "stored.json"
+    file.write_text(json.dumps(as_sent(stored, "stored")))
+    done = user.podsla("admit", "-f", str(file), "--catalog", str(save_catalogs(user.api, folder)), "-o", "patch")
+    assert (done.returncode, json.loads(done.stdout)) == (0, [])
+
+
+def reserved(stored: Object) -> tuple[str, str]:
+    """Say what is asked of vCPU and memory."""
+    dimensions = record_of(stored)["dimensions"]
+    return dimensions["vcpu"]["ask"], dimensions["memory"]["ask"]
+
+
+# --- tests ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ORDERS)
+@pytest.mark.usefixtures("catalogs")
+def test_a_sidecar_that_the_kubernetes_tests_inject_is_part_of_the_pod(
+    name: str,
+    user: User,
+    agnhost: Other,
+    install: Callable[..., None],
+    namespace: Callable[..., str],
+    tmp_path: Path,
+) -> None:
+    """It asks for nothing; the API server's LimitRange then fills in requests, after either webhook was called."""
+    made = namespace()
+    usual = {"type": "Container", "defaultRequest": {"cpu": "200m", "memory": "64Mi"}}
+    user.api.create(LIMIT_RANGES, {"metadata": {"name": "usual"}, "spec": {"limits": [usual]}}, made)
+    configuration = agnhost.configuration(name, "/mutating-pods-sidecar", made, "IfNeeded")
+    install(configuration, made, lambda found: len(found["spec"]["containers"]) == 2)
+
+    stored = create(user, made, pod("web"))
+    sidecar = next(c for c in stored["spec"]["containers"] if c["name"] == SIDECAR)
+    assert sidecar["resources"] == {"requests": {"cpu": "200m", "memory": "64Mi"}}
+    assert reserved(stored) == ("700m", "1088Mi")
+    assert_explained(user, made, stored, tmp_path)
+
+
+@pytest.mark.parametrize("name", ORDERS)
+@pytest.mark.usefixtures("catalogs")
+def test_a_native_sidecar_with_requests_is_part_of_the_pod(
+    name: str,
+    user: User,
+    serve: Callable[[Callable[[Object], Operations]], Other],
+    install: Callable[..., None],
+    namespace: Callable[..., str],
+    tmp_path: Path,
+) -> None:
+    """A mesh's proxy: it is put in front of the pod's own containers, and called once only."""
+    made = namespace()
+    resources = {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"cpu": "2", "memory": "1Gi"}}
+    proxy = {"name": "proxy", "image": "example.com/p:1", "restartPolicy": "Always", "resources": resources}
+
+    def inject(found: Object) -> Operations:
+        if found["spec"].get("initContainers"):
+            return []
+        return [{"op": "add", "path": "/spec/initContainers", "value": [proxy]}]
+
+    configuration = serve(inject).configuration(name, "/", made, "Never")
+    install(configuration, made, lambda found: "initContainers" in found["spec"])
+
+    stored = create(user, made, pod("web"))
+    assert stored["spec"]["initContainers"][0]["resources"] == resources
+    assert reserved(stored) == ("2500m", "2Gi")
+    assert_explained(user, made, stored, tmp_path)
+
+
+@pytest.mark.usefixtures("catalogs")
+def test_requests_that_another_sets_after_ours_are_the_new_ask(
+    user: User,
+    serve: Callable[[Callable[[Object], Operations]], Other],
+    install: Callable[..., None],
+    namespace: Callable[..., str],
+    tmp_path: Path,
+) -> None:
+    """As the vertical pod autoscaler does: it sets requests by what the pod used before."""
+    made = namespace()
+
+    def resize(found: Object) -> Operations:
+        return [{"op": "replace", "path": "/spec/containers/0/resources/requests/cpu", "value": "9"}]
+
+    configuration = serve(resize).configuration("z-other", "/", made, "IfNeeded")
+    install(configuration, made, lambda found: found["spec"]["containers"][0]["resources"]["requests"]["cpu"] == "9")
+
+    stored = create(user, made, pod("web"))
+    assert reserved(stored) == ("9", "1Gi")
+    assert record_of(stored)["input"]["containers"][0]["requests"] == {"cpu": "9", "memory": "1Gi"}
+    assert_explained(user, made, stored, tmp_path)
+
+
+OURS: Final = ("/spec/affinity", "/spec/containers/0/resources/limits", "/metadata/annotations/podsla.io~1record")
+
+
+@pytest.mark.usefixtures("catalogs")
+def test_what_another_takes_out_after_ours_is_written_again(
+    user: User,
+    serve: Callable[[Callable[[Object], Operations]], Other],
+    install: Callable[..., None],
+    namespace: Callable[..., str],
+    tmp_path: Path,
+) -> None:
+    made = namespace()
+    before = create(user, made, pod("before"))
+    calls: list[int] = []
+
+    def strip(found: Object) -> Operations:
+        calls.append(1)
+        if "affinity" not in found["spec"]:
+            return []
+        requests = "/spec/containers/0/resources/requests/podsla.io~1pps"
+        return [{"op": "remove", "path": path} for path in (*OURS, requests, "/metadata/labels/podsla.io~1size")]
+
+    server = serve(strip)
+    install(server.configuration("z-other", "/", made, "Never"), made, lambda _: bool(calls))
+    calls.clear()
+
+    stored = create(user, made, pod("web"))
+    assert len(calls) == 1
+    assert stored["spec"]["affinity"] == before["spec"]["affinity"]
+    assert stored["spec"]["containers"][0]["resources"] == before["spec"]["containers"][0]["resources"]
+    assert record_of(stored) == record_of(before)
+    assert_explained(user, made, stored, tmp_path)
+
+
+@pytest.mark.usefixtures("catalogs")
+def test_a_dry_run_stores_nothing_and_gives_the_same_pod(user: User, namespace: Callable[..., str]) -> None:
+    made = namespace()
+    tried = create(user, made, pod("web"), dry_run=True)
+    assert list(user.api.list(PODS, made)) == []
+
+    stored = create(user, made, pod("web"))
+    assert tried["metadata"]["annotations"] == stored["metadata"]["annotations"]
+    assert tried["metadata"]["labels"] == stored["metadata"]["labels"]
+    assert without_token(tried["spec"]) == without_token(stored["spec"])
+
+
+def without_token(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out the service account's token, whose volume has a random name."""
+    containers = [{**container, "volumeMounts": None} for container in spec["containers"]]
+    return {**spec, "volumes": None, "containers": containers}
