@@ -84,12 +84,11 @@ def holder_of(lease: Mapping[str, Any] | None) -> tuple[str, str, int] | None:
 
 
 def _clean_nodes(api: Any, *, force: bool) -> int:
-    from nodes.capacity import plan
-
     from catalog.load import DEFAULT_TARGET, load_target
     from catalog.reader import make_catalog
     from kube.api import Resource
     from kube.kinds import NODES
+    from nodes.capacity import plan
 
     due = plan(api.list(NODES), make_catalog([], []), load_target(DEFAULT_TARGET)).patches
     busy = {} if force else holders(api.list(Resource("v1", "pods")))

@@ -125,9 +125,7 @@ def _clear(name: str, found: Cluster | None, report: Report) -> None:
 
 def _stop(cluster: Cluster, report: Report) -> None:
     """Let real nodes end their pods in order where they can, then take back everything in the journal."""
-    if (
-        Link(BRIDGE) in cluster.journal.read()
-    ):  # nothing was begun on real nodes before it, and other clusters have none
+    if Link(BRIDGE) in cluster.journal.read():  # without it, nothing was begun on real nodes
         from tests.cluster import host, vm
 
         for wanted, module in ((cluster.profile.vm, vm), (cluster.profile.host, host)):

@@ -229,9 +229,29 @@ def list_names() -> list[str]:
 
 def remove_folder(name: str) -> None:
     """Remove what the cluster kept; only once everything in its journal is undone."""
-    folder = cluster_folder(name)
-    if folder.is_dir():
-        shutil.rmtree(folder)
+    remove_tree(cluster_folder(name))
+
+
+def remove_tree(path: Path) -> None:
+    """
+    Remove a file, a symbolic link or a folder; one that is gone already is no error.
+
+    Raises:
+        ClusterError: Something is mounted in it, whose files would go too.
+    """
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    if mounts := mounted_below(path):
+        raise ClusterError(f"{path} is kept, since {', '.join(mounts)} is mounted in it; unmount, then run down again")
+    shutil.rmtree(path)
+
+
+def mounted_below(folder: Path) -> list[str]:
+    """Every mount at *folder* or in it."""
+    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    plain = [mount.encode().decode("unicode_escape") for mount in mounts]  # \040 stands for a space
+    return [mount for mount in plain if Path(mount).is_relative_to(folder)]
 
 
 @contextmanager

@@ -241,6 +241,29 @@ def test_mounts_links_routes_and_cgroups_go_with_what_is_in_them(cluster: Cluste
 
 @as_root
 @pytest.mark.nodes
+def test_a_folder_with_a_mount_in_it_is_kept(cluster: Cluster) -> None:
+    """What is mounted belongs to someone else, and goes with the folder otherwise."""
+    folder = cluster.folder / "tree"
+    inner = folder / "mounted"
+    inner.mkdir(parents=True)
+    cluster.journal.record(Tree(str(folder)))
+    subprocess.run(["mount", "-t", "tmpfs", "podsla-test", inner], check=True)
+    try:
+        (inner / "file").touch()
+        with pytest.raises(ClusterError) as caught:
+            undo(cluster.journal)
+        assert (inner / "file").exists()
+    finally:
+        subprocess.run(["umount", inner], check=True)
+
+    kept = f"{folder} is kept, since {inner} is mounted in it; unmount, then run down again"
+    assert str(caught.value) == f"cannot take back:\n  {Tree(str(folder))}: {kept}"
+    undo(cluster.journal)
+    assert not folder.exists()
+
+
+@as_root
+@pytest.mark.nodes
 def test_what_was_written_down_and_never_made_is_no_error(cluster: Cluster) -> None:
     """A crash between the line and its effect leaves a line only."""
     never: list[Resource] = [

@@ -1,7 +1,6 @@
 """EDGE: takes back what a journal says was made, last first; what is gone already is no error."""
 
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -12,7 +11,20 @@ from typing import Any, Final
 
 from tests.cluster.network import ip
 from tests.cluster.processes import stop
-from tests.cluster.state import Cgroup, ClusterError, Command, Journal, Link, Mount, Process, Resource, Route, Tree
+from tests.cluster.state import (
+    Cgroup,
+    ClusterError,
+    Command,
+    Journal,
+    Link,
+    Mount,
+    Process,
+    Resource,
+    Route,
+    Tree,
+    mounted_below,
+    remove_tree,
+)
 
 _CGROUP_S: Final = 10.0
 _COMMAND_S: Final = 60.0
@@ -37,14 +49,8 @@ def undo(journal: Journal) -> None:
 
 
 def _unmount(made: Mount) -> None:
-    for path in sorted(_mounted_below(made.path), reverse=True):
+    for path in sorted(mounted_below(Path(made.path)), reverse=True):
         subprocess.run(["umount", "--lazy", path], check=True, capture_output=True)
-
-
-def _mounted_below(folder: str) -> list[str]:
-    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    plain = [mount.encode().decode("unicode_escape") for mount in mounts]  # \040 stands for a space
-    return [mount for mount in plain if mount == folder or mount.startswith(folder + "/")]
 
 
 def _delete_link(made: Link) -> None:
@@ -83,11 +89,7 @@ def _kill_members(folder: Path) -> None:
 
 
 def _remove_tree(made: Tree) -> None:
-    path = Path(made.path)
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    remove_tree(Path(made.path))
 
 
 def _run(made: Command) -> None:
