@@ -149,6 +149,8 @@ def _set_affinity(spec: Fields, new: Sequence[Requirement], old: Sequence[Requir
     node: Fields = affinity.get("nodeAffinity") or {}
     required: Fields = node.get(REQUIRED) or {}
     terms = list(required.get("nodeSelectorTerms") or [])
+    if not (wanted or terms):
+        return spec
     changed = [term for term in (_set_term(term, wanted, stale) for term in terms) if term is not None]
     if wanted and not terms:
         changed = [{"matchExpressions": wanted}]

@@ -584,3 +584,16 @@ def test_a_copied_manifest_without_a_class_carries_nothing_of_ours(
     assert jsonpatch.apply_patch(later, list(released.patch)) == released.pod
     assert settled(less_empty(released.pod)) == settled(less_empty(raw))
     assert "podsla.io/size" not in (released.pod["metadata"].get("labels") or {})
+
+
+@pytest.mark.parametrize("affinity", [None, {}, {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": []}}}])
+def test_an_affinity_that_says_nothing_is_left_as_it_came(affinity: object) -> None:
+    """Taking out requirements that somebody else has taken out already writes nothing."""
+    serving = Serving(index("kubernetes", "ask"))
+    later = copied(sized(pod("bare", "net"), serving).pod)
+    assert later["spec"]["affinity"]
+    later["spec"]["affinity"] = affinity
+    later["metadata"]["annotations"]["podsla.io/class"] = "none"
+    released = admit(later, {}, serving, TODAY)
+    assert isinstance(released, Released)
+    assert released.pod["spec"]["affinity"] == affinity
