@@ -1,7 +1,7 @@
 """`/validate`: is what `/mutate` promised still so. Pure.
 
-For clusters whose mutating webhook fails open: a pod that slipped past it is refused here, and so is a resize of a
-sized pod beyond its size.
+A resize of a sized pod beyond its size is refused; and, in clusters whose mutating webhook fails open, a new pod that
+slipped past it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import pytest
 from prometheus_client import generate_latest
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.cluster
 
 Document: TypeAlias = dict[str, Any]
 NAMESPACE = "podsla-system"
-OVERLAYS = ("default", "fail-open", "monitoring", "outside")
+OVERLAYS = ("default", "fail-open", "monitoring", "outside", "outside-fail-open")
 EXCLUDED = ["kube-system", "kube-public", "kube-node-lease", "podsla-system", "podsla-agents"]
 
 
@@ -61,21 +61,44 @@ def test_overlays_differ_in_what_they_are_for(built: dict[str, list[Document]]) 
         "Deployment", "NetworkPolicy", "PodDisruptionBudget", "Service"
     }  # fmt: skip
     assert set(kinds["monitoring"]) - set(kinds["default"]) == {"PodMonitor", "PrometheusRule", "ServiceMonitor"}
-    added = {d["metadata"]["name"] for d in built["fail-open"]} - {d["metadata"]["name"] for d in built["default"]}
-    assert added == {"podsla-unsized-pods"}
+    for overlay, base in (("fail-open", "default"), ("outside-fail-open", "outside")):
+        added = {d["metadata"]["name"] for d in built[overlay]} - {d["metadata"]["name"] for d in built[base]}
+        assert added == {"podsla-unsized-pods"}
 
 
-@pytest.mark.parametrize(("overlay", "policy"), [("default", "Fail"), ("outside", "Fail"), ("fail-open", "Ignore")])
-def test_only_pods_wait_for_podsla(built: dict[str, list[Document]], overlay: str, policy: str) -> None:
+TEMPLATES: Final = {
+    ("validating", "podsla-templates", "templates.podsla.io"): "Ignore",
+    ("validating", "podsla-templates", "defaulted-templates.podsla.io"): "Ignore",
+}
+FAIL_CLOSED: Final = TEMPLATES | {
+    ("mutating", "podsla", "pods.podsla.io"): "Fail",
+    ("mutating", "podsla", "defaulted-pods.podsla.io"): "Fail",
+    ("validating", "podsla", "resized-pods.podsla.io"): "Fail",
+}
+FAIL_OPEN: Final = dict.fromkeys(FAIL_CLOSED, "Ignore") | {
+    ("validating", "podsla", "pods.podsla.io"): "Ignore",
+    ("validating", "podsla", "defaulted-pods.podsla.io"): "Ignore",
+}
+
+
+@pytest.mark.parametrize(
+    ("overlay", "expected"),
+    [
+        pytest.param("default", FAIL_CLOSED, id="default: podsla is called once for a pod, and waited for"),
+        pytest.param("outside", FAIL_CLOSED, id="outside: the same"),
+        pytest.param("fail-open", FAIL_OPEN, id="fail-open: nothing is waited for, and new pods are looked at again"),
+        pytest.param("outside-fail-open", FAIL_OPEN, id="outside-fail-open: the same"),
+    ],
+)
+def test_only_pods_wait_for_podsla(
+    built: dict[str, list[Document]], overlay: str, expected: dict[tuple[str, str, str], str]
+) -> None:
     """An entry for pods fails closed unless the overlay says otherwise; one for workloads holds up nobody."""
-    policies = {(name, hook["name"]): hook["failurePolicy"] for _, name, hook in hooks(built[overlay])}
-    assert policies == {
-        ("podsla", "pods.podsla.io"): policy,
-        ("podsla", "defaulted-pods.podsla.io"): policy,
-        ("podsla", "resized-pods.podsla.io"): policy,
-        ("podsla-templates", "templates.podsla.io"): "Ignore",
-        ("podsla-templates", "defaulted-templates.podsla.io"): "Ignore",
-    }
+    found = [
+        ((kind.removesuffix("WebhookConfiguration").lower(), name, hook["name"]), hook["failurePolicy"])
+        for kind, name, hook in hooks(built[overlay])
+    ]
+    assert sorted(found) == sorted(expected.items())
 
 
 def test_the_configurations_are_those_that_the_controller_keeps(built: dict[str, list[Document]]) -> None:
@@ -85,9 +108,10 @@ def test_the_configurations_are_those_that_the_controller_keeps(built: dict[str,
     assert kinds.keys() == {plural for plural, _ in found}
 
 
-def test_every_entry_calls_a_path_that_the_webhook_answers(built: dict[str, list[Document]]) -> None:
-    service = named(built["default"], "Service", SERVICE)
-    calls = [hook["clientConfig"] for _, _, hook in hooks(built["default"])]
+@pytest.mark.parametrize("overlay", ["default", "fail-open"])
+def test_every_entry_calls_a_path_that_the_webhook_answers(built: dict[str, list[Document]], overlay: str) -> None:
+    service = named(built[overlay], "Service", SERVICE)
+    calls = [hook["clientConfig"] for _, _, hook in hooks(built[overlay])]
     assert {call["service"]["path"] for call in calls} == {f"/{name}" for name in JUDGES}
     assert {(call["service"]["namespace"], call["service"]["name"]) for call in calls} == {(NAMESPACE, SERVICE)}
     assert {call["service"]["port"] for call in calls} == {service["spec"]["ports"][0]["port"]} == {443}
@@ -99,32 +123,30 @@ def test_applying_anew_takes_no_ca_bundle_away(built: dict[str, list[Document]],
     assert not any("caBundle" in hook["clientConfig"] for _, _, hook in hooks(built[overlay]))
 
 
-def test_outside_calls_this_machine_by_one_address_that_can_be_replaced(built: dict[str, list[Document]]) -> None:
-    urls = {name: hook["clientConfig"]["url"] for _, name, hook in hooks(built["outside"])}
-    paths = {
-        hook["clientConfig"]["url"].removeprefix("https://127.0.0.1:8443") for _, _, hook in hooks(built["outside"])
+@pytest.mark.parametrize(
+    ("outside", "inside"), [("outside", "default"), ("outside-fail-open", "fail-open")], ids=["outside", "fail-open"]
+)
+def test_outside_calls_this_machine_by_one_address_that_can_be_replaced(
+    built: dict[str, list[Document]], outside: str, inside: str
+) -> None:
+    services = {
+        (kind, name, hook["name"]): {"url": f"https://127.0.0.1:8443{hook['clientConfig']['service']['path']}"}
+        for kind, name, hook in hooks(built[inside])
     }
-    assert paths == {f"/{name}" for name in JUDGES}
-    assert urls.keys() == {"podsla", "podsla-templates"}
-    inside = {
-        (kind, name, hook["name"]): hook["clientConfig"]["service"]["path"]
-        for kind, name, hook in hooks(built["default"])
-    }
-    outside = {(kind, name, hook["name"]): hook["clientConfig"]["url"] for kind, name, hook in hooks(built["outside"])}
-    assert {key: url.rpartition("/")[2] for key, url in outside.items()} == {k: p[1:] for k, p in inside.items()}
+    assert {(kind, name, hook["name"]): hook["clientConfig"] for kind, name, hook in hooks(built[outside])} == services
 
 
-def test_pods_are_validated_in_the_scope_in_which_they_are_mutated(built: dict[str, list[Document]]) -> None:
-    scope = ("rules", "namespaceSelector", "matchConditions", "matchPolicy")
+def test_where_pods_are_validated_they_are_those_that_are_mutated(built: dict[str, list[Document]]) -> None:
+    scope = ("rules", "namespaceSelector", "objectSelector", "matchConditions", "matchPolicy")
     found: dict[str, dict[str, Document]] = {}
-    for kind, _, hook in hooks(built["default"]):
+    for kind, _, hook in hooks(built["fail-open"]):
         found.setdefault(hook["name"], {})[kind] = {field: hook.get(field) for field in scope}
     for name in ("pods.podsla.io", "defaulted-pods.podsla.io"):
         assert found[name]["MutatingWebhookConfiguration"] == found[name]["ValidatingWebhookConfiguration"]
 
 
 def test_entries_keep_away_from_what_the_cluster_needs_to_live(built: dict[str, list[Document]]) -> None:
-    for _, _, hook in hooks(built["default"]):
+    for _, _, hook in hooks(built["fail-open"]):  # it has every entry that there is
         (names,) = (
             e for e in hook["namespaceSelector"]["matchExpressions"] if e["key"] == "kubernetes.io/metadata.name"
         )

@@ -21,8 +21,8 @@ ONLY_OPT_OUT = {"podsla.io/class": "none"}
 
 @pytest.fixture(scope="module")
 def overlay(admin: User) -> list[Document]:
-    """The overlay for processes outside, calling nobody, every entry failing closed."""
-    text = json.dumps(build(admin, "overlays/outside"))
+    """Every entry that there is, calling nobody, and failing closed."""
+    text = json.dumps(build(admin, "overlays/outside-fail-open"))
     documents: list[Document] = json.loads(text.replace("127.0.0.1:8443", NOBODY).replace('"Ignore"', '"Fail"'))
     return documents
 
