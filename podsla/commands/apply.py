@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import click
 
 from catalog.load import load_documents
 from catalog.problems import InvalidError, Problem
-from catalog.schema import SPEC_CATALOG, validate
+from catalog.reader import read_part
 from catalog.yamltext import Document
 from podsla.commands.catalog import catalog_group
 from podsla.options import catalog_paths, cluster_options, output_option
@@ -45,12 +46,10 @@ def apply_command(
       podsla catalog apply ecs classes
       podsla catalog apply platform.yaml --kubeconfig ~/.kube/config
     """
-    from kube.api import Api
-
-    bodies = [readable(document) for document in load_documents(catalog_paths(files))]
-    api = Api.connect(kubeconfig, context)
-    sent = [_send(api, body, dry_run=dry_run) for body in bodies]
-    outcomes = [outcome_of(body) for body in (sent if dry_run or not wait_s else _settled(api, sent, wait_s))]
+    documents = load_documents(catalog_paths(files))
+    check(documents)
+    sent = _publish(documents, kubeconfig, context, dry_run=dry_run, wait_s=wait_s)
+    outcomes = [outcome_of(body) for body in sent]
     if form != "table":
         print_value(outcomes, form)
     else:
@@ -63,23 +62,53 @@ def apply_command(
         raise click.exceptions.Exit(REFUSED)
 
 
-def readable(document: Document) -> Mapping[str, Any]:
+def check(documents: Sequence[Document]) -> None:
     """
-    Check that a document has the form of a SpecCatalog; whether it fits the others is for the controller to say.
+    Check what can be told without a cluster; whether the catalogues fit together is for the controller to say.
 
     Raises:
-        InvalidError: It has not; every problem is named.
+        InvalidError: Something is wrong; every problem is named.
     """
-    data, problems = validate(document, SPEC_CATALOG)
-    if data is None:
+    problems = [problem for document in documents for problem in read_part(document).problems]
+    if problems:
         raise InvalidError(problems)
-    return {key: value for key, value in document.data.items() if key != "status"}
+    first: dict[str, Document] = {}
+    for document in documents:
+        name = document.data["metadata"]["name"]
+        if (other := first.setdefault(name, document)) is not document:
+            message = f"{other.file} has a catalogue {name!r} too, and one would replace the other; rename one"
+            problems.append(document.problem(("metadata", "name"), message))
+    if problems:
+        raise InvalidError(problems)
 
 
-def _send(api: Any, body: Mapping[str, Any], *, dry_run: bool) -> Mapping[str, Any]:
+def _publish(
+    documents: Sequence[Document], kubeconfig: Path | None, context: str | None, *, dry_run: bool, wait_s: int
+) -> list[Mapping[str, Any]]:
+    """
+    Send all documents or, where the API server would refuse one, none; then wait for the controller.
+
+    Raises:
+        InvalidError: The API server was not reached, or refused.
+    """
+    from kube.api import Api, ApiError
+
+    try:
+        api = Api.connect(kubeconfig, context)
+    except ApiError as error:
+        raise InvalidError([Problem("kubeconfig", 0, "", str(error))]) from None
+    tried = [_send(api, document, dry_run=True) for document in documents]
+    if dry_run:
+        return tried
+    sent = [_send(api, document, dry_run=False) for document in documents]
+    return settled(api, sent, wait_s)
+
+
+def _send(api: Any, document: Document, *, dry_run: bool) -> Mapping[str, Any]:
     from kube.api import ApiError, PatchKind
     from kube.kinds import SPEC_CATALOGS
 
+    body = {key: value for key, value in document.data.items() if key != "status"}
     name = body["metadata"]["name"]
     query = {"fieldManager": "podsla", "force": "true", "fieldValidation": "Strict"}
     if dry_run:
@@ -88,22 +117,24 @@ def _send(api: Any, body: Mapping[str, Any], *, dry_run: bool) -> Mapping[str, A
         return dict(api.call("PATCH", SPEC_CATALOGS.path(name=name), query, body, PatchKind.APPLY))
     except ApiError as error:
         advice = "; is podsla installed? kubectl apply -k manifests/overlays/default" if error.status == 404 else ""
-        raise InvalidError([Problem(f"speccatalog/{name}", 0, "", f"{error}{advice}")]) from None
+        raise InvalidError([Problem(document.file, 0, "", f"{error}{advice}")]) from None
 
 
-def _settled(api: Any, sent: Sequence[Mapping[str, Any]], wait_s: int) -> list[Mapping[str, Any]]:
+def settled(api: Any, sent: Sequence[Mapping[str, Any]], wait_s: int) -> list[Mapping[str, Any]]:
     """Read the objects again and again until the controller has judged the generation that was sent."""
+    from kube.api import ApiError
     from kube.kinds import SPEC_CATALOGS
 
     end_s = time.monotonic() + wait_s
-    settled: list[Mapping[str, Any]] = []
+    judged: list[Mapping[str, Any]] = []
     for body in sent:
         found = body
         while not is_judged(found, body["metadata"]["generation"]) and time.monotonic() < end_s:
             time.sleep(0.1)
-            found = api.get(SPEC_CATALOGS, body["metadata"]["name"]) or body
-        settled.append(found)
-    return settled
+            with suppress(ApiError):  # it was sent; an API server that is gone for a moment takes nothing of that back
+                found = api.get(SPEC_CATALOGS, body["metadata"]["name"]) or body
+        judged.append(found)
+    return judged
 
 
 def is_judged(thing: Mapping[str, Any], generation: int) -> bool:

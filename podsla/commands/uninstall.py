@@ -1,40 +1,47 @@
 """`podsla uninstall`: take what podsla wrote on objects of others out of a cluster, before its manifests go."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
+from nodes.capacity import LABELS, RESOURCES, plan
 from podsla.options import cluster_options
 from podsla.output import REFUSED, note, say
+from podsla.summary import counted
 
 LEASE: Final = "podsla-controller"
 STOP_TIMEOUT_S: Final = 60
+_PUBLISHED: Final = LABELS | RESOURCES  # what the controller writes on nodes
 
 
 @click.command("uninstall")
 @cluster_options
-@click.option("--force", is_flag=True, help="Clean nodes whose pods hold podsla.io resources too.")
+@click.option("--force", is_flag=True, help="Clean nodes whose pods need podsla.io capacity or labels too.")
 def uninstall_command(kubeconfig: Path | None, context: str | None, namespace: str, force: bool) -> None:
     """Take out of a cluster what podsla wrote on objects of others; delete its manifests afterwards.
 
     First the webhook configurations go, so that no pod is ever held up; then the controller is stopped; then capacity
-    and labels are taken off the nodes. A node keeps them while pods on it hold podsla.io resources: a kubelet that
-    restarts would fail those pods. Run it again when they are gone, or use --force. Pods keep what they were given.
+    and labels are taken off the nodes. A node keeps them while pods on it need them: a kubelet that restarts would fail
+    those pods. Run it again when they are gone, or use --force. Pods keep what they were given.
 
-    Exit code 1: some nodes were left as they are; each is named.
+    Exit code 1: some nodes were left as they are, each is named; or the API server did not do as asked.
 
     \b
-      podsla uninstall && kubectl delete -k manifests/overlays/default
+      podsla uninstall && kubectl delete --ignore-not-found -k manifests/overlays/default
     """
-    from kube.api import Api
+    from kube.api import Api, ApiError
 
-    api = Api.connect(kubeconfig, context)
-    _delete_configurations(api)
-    _stop_controller(api, namespace)
-    left = _clean_nodes(api, force=force)
+    try:
+        api = Api.connect(kubeconfig, context)
+        _delete_configurations(api)
+        _stop_controller(api, namespace)
+        left = _clean_nodes(api, force=force)
+    except ApiError as error:
+        note(f"{error}; nothing more was done, and running this again goes on from there", style="bad")
+        raise click.exceptions.Exit(REFUSED) from None
     if left:
         raise click.exceptions.Exit(REFUSED)
 
@@ -42,9 +49,13 @@ def uninstall_command(kubeconfig: Path | None, context: str | None, namespace: s
 def _delete_configurations(api: Any) -> None:
     from controller.world import WEBHOOKS
 
-    for resource, name in WEBHOOKS:
+    found = [(resource, name) for resource, name in WEBHOOKS if api.get(resource, name) is not None]
+    for resource, name in found:
         api.delete(resource, name)
-    say("webhook configurations deleted: from now on every pod is created as it was written")
+    if found:
+        say("webhook configurations deleted: from now on every pod is created as it was written")
+    else:
+        say("no webhook configuration of podsla is there: it is not installed, or was taken out before")
 
 
 def _stop_controller(api: Any, namespace: str) -> None:
@@ -58,7 +69,11 @@ def _stop_controller(api: Any, namespace: str) -> None:
     from kube.kinds import LEASES
 
     deployments = Resource("apps/v1", "deployments")
-    if api.get(deployments, LEASE, namespace) is not None:
+    deployed = api.get(deployments, LEASE, namespace) is not None
+    if not deployed and api.get(LEASES, LEASE, namespace) is None:
+        say(f"no controller is in namespace {namespace}")
+        return
+    if deployed:
         api.patch(deployments, LEASE, {"spec": {"replicas": 0}}, namespace=namespace, subresource="scale")
     started_s = changed_s = time.monotonic()
     last = ""
@@ -88,7 +103,6 @@ def _clean_nodes(api: Any, *, force: bool) -> int:
     from catalog.reader import make_catalog
     from kube.api import Resource
     from kube.kinds import NODES
-    from nodes.capacity import plan
 
     due = plan(api.list(NODES), make_catalog([], []), load_target(DEFAULT_TARGET)).patches
     busy = {} if force else holders(api.list(Resource("v1", "pods")))
@@ -100,23 +114,31 @@ def _clean_nodes(api: Any, *, force: bool) -> int:
             api.patch(NODES, patch.node, patch.metadata_patch)
         if patch.status_patch:
             api.patch(NODES, patch.node, patch.status_patch, subresource="status")
-    say(f"{len(due) - len(left)} nodes cleaned of podsla.io capacity and labels")
+    say(f"{counted(len(due) - len(left), 'node')} cleaned of podsla.io capacity and labels")
     for node in left:
-        note(f"node {node} left as it is: {busy[node]} hold podsla.io resources there; run this again without them")
+        note(f"node {node} left as it is, since these pods need what it has: {busy[node]}; run this again without them")
     return len(left)
 
 
 def holders(pods: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Say which pods that are not over hold podsla.io resources, by node."""
+    """Say which pods that are not over need what the controller published on their node, by node."""
     found: dict[str, list[str]] = {}
     for pod in pods:
-        spec, phase = pod["spec"], (pod.get("status") or {}).get("phase")
-        if not spec.get("nodeName") or phase in ("Succeeded", "Failed"):
-            continue
-        asked = [(c.get("resources") or {}).get("requests") or {} for c in spec.get("containers") or ()]
-        if any(key.startswith("podsla.io/") for requests in asked for key in requests):
-            found.setdefault(spec["nodeName"], []).append(f"{pod['metadata']['namespace']}/{pod['metadata']['name']}")
+        node, phase = pod["spec"].get("nodeName"), (pod.get("status") or {}).get("phase")
+        if node and phase not in ("Succeeded", "Failed") and not _PUBLISHED.isdisjoint(_needs(pod["spec"])):
+            found.setdefault(node, []).append(f"{pod['metadata']['namespace']}/{pod['metadata']['name']}")
     return {node: _some(names) for node, names in found.items()}
+
+
+def _needs(spec: Mapping[str, Any]) -> Iterator[str]:
+    """List what a kubelet that restarts checks of a bound pod: resources it requests, labels its node must have."""
+    for container in (*(spec.get("initContainers") or ()), *(spec.get("containers") or ())):
+        yield from (container.get("resources") or {}).get("requests") or ()
+    yield from spec.get("nodeSelector") or ()
+    affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
+    for term in required.get("nodeSelectorTerms") or ():
+        yield from (expression["key"] for expression in term.get("matchExpressions") or ())
 
 
 def _some(names: Sequence[str], most: int = 3) -> str:
