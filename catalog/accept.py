@@ -10,6 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
+from catalog.keys import ALLOW_REMOVAL
 from catalog.model import Catalog
 from catalog.problems import Problem
 from catalog.reader import Joined, Part, join, make_catalog, read_part
@@ -20,6 +21,7 @@ from catalog.yamltext import Document, Numeral
 MAX_MESSAGE_CHARACTERS: Final = 1024
 MAX_LINE_CHARACTERS: Final = 600  # of one problem
 CONDITION: Final = "Accepted"
+NOBODY: Final[Mapping[str, int]] = {}
 _NO_PLACE: Final[Mapping[Any, int]] = {}  # an object has no lines
 
 
@@ -30,6 +32,7 @@ class Reason(StrEnum):
     INVALID_CATALOG = "InvalidCatalog"  # a field is wrong, or names what no catalogue has
     NAME_TAKEN = "NameTaken"  # an older catalogue defines a size or class of this name differently
     BREAKS_CATALOG = "BreaksCatalog"  # another catalogue leans on what the edit takes away
+    CLASS_IN_USE = "ClassInUse"  # pods run in a class that the edit takes away
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,14 +166,32 @@ def _read_entries(catalogs: Iterable[Object], kept: Sequence[Kept], memo: Memo) 
         yield _Entry(thing, edit, good, part, edited=edit.revision is None or edit.revision != read.revision)
 
 
+def _allowed_removals(thing: Object) -> frozenset[str]:
+    text = (thing["metadata"].get("annotations") or {}).get(ALLOW_REMOVAL, "")
+    return frozenset(name.strip() for name in text.split(","))
+
+
+def _in_use(name: str, pods: int) -> str:
+    return (
+        f"class {name!r} is gone, and {_counted(pods, 'pod')} run{'s' if pods == 1 else ''} in it; "
+        f"mark it `deprecated` first, or annotate the catalogue {ALLOW_REMOVAL}: {name}"
+    )
+
+
 _Names: TypeAlias = frozenset[str]
 
 
 class _Trials:
-    """What would be wrong if some edits were taken over and the others were not; each case is tried once."""
+    """
+    What would be wrong if some edits were taken over and the others were not; each case is tried once.
 
-    def __init__(self, entries: Sequence[_Entry]) -> None:
-        self.entries = {entry.file: entry for entry in entries}
+    Attributes:
+        in_use: The problems found so far that are classes which pods run in.
+    """
+
+    def __init__(self, entries: Sequence[_Entry], used: Mapping[str, int]) -> None:
+        self.entries, self.used = {entry.file: entry for entry in entries}, used
+        self.in_use: set[Problem] = set()
         self._tried: dict[tuple[tuple[str, bool], ...], Joined] = {}
 
     def joined(self, taken: _Names, last: str = "") -> Joined:
@@ -184,8 +205,22 @@ class _Trials:
         key = tuple(order)
         if key not in self._tried:
             parts = [self.entries[file].edit.part if edit else self.entries[file].good_part for file, edit in order]
-            self._tried[key] = join([part for part in parts if part is not None])
+            joined = join([part for part in parts if part is not None])
+            removed = tuple(self._removed(joined, [self.entries[file] for file, edit in order if edit]))
+            self.in_use.update(removed)
+            self._tried[key] = replace(joined, problems=(*joined.problems, *removed))
         return self._tried[key]
+
+    def _removed(self, joined: Joined, edited: Sequence[_Entry]) -> Iterator[Problem]:
+        """Find classes that pods run in, and that nobody defines any more once these edits are taken over."""
+        left = {sla_class.name for sla_class in joined.classes}
+        for entry in edited:
+            if entry.good_part is None or entry.edit.revision is None:
+                continue
+            defined = (placed.value.name for placed in entry.good_part.classes)
+            for name in (name for name in defined if name in self.used and name not in left):
+                if name not in _allowed_removals(entry.thing):
+                    yield Problem(entry.file, 0, "spec.classes", _in_use(name, self.used[name]))
 
     def faults(self, taken: _Names, last: str = "") -> list[Problem]:
         """Find what is wrong with the edits *taken* (or with *last* alone), and what they break that was right."""
@@ -227,7 +262,9 @@ def _settle(trials: _Trials, sound: Sequence[str]) -> _Names:
     return taken
 
 
-def judge(catalogs: Sequence[Object], kept: Sequence[Kept], memo: Memo) -> tuple[Verdict, ...]:
+def judge(
+    catalogs: Sequence[Object], kept: Sequence[Kept], memo: Memo, used: Mapping[str, int] = NOBODY
+) -> tuple[Verdict, ...]:
     """
     Judge the newest edit of every catalogue, together; sorted by name.
 
@@ -239,13 +276,14 @@ def judge(catalogs: Sequence[Object], kept: Sequence[Kept], memo: Memo) -> tuple
         catalogs: SpecCatalogs as they are now.
         kept: What was accepted of them before.
         memo: Keeps what was read from call to call.
+        used: How many pods run in each class; a class that none runs in is left out.
     """
-    inputs = _fingerprint(catalogs, kept)
+    inputs = _fingerprint(catalogs, kept, used)
     if inputs is not None and inputs == memo.judged:
         return memo.verdicts
     entries = list(_read_entries(catalogs, kept, memo))
     memo.forget()
-    trials = _Trials(entries)
+    trials = _Trials(entries, used)
     sound = [entry.file for entry in entries if entry.edited and entry.edit.revision is not None]
     taken = _settle(trials, sound)
     verdicts = [_verdict(entry, trials, taken, kept) for entry in entries]
@@ -253,10 +291,14 @@ def judge(catalogs: Sequence[Object], kept: Sequence[Kept], memo: Memo) -> tuple
     return memo.verdicts
 
 
-def _fingerprint(catalogs: Sequence[Object], kept: Sequence[Kept]) -> object:
+def _fingerprint(catalogs: Sequence[Object], kept: Sequence[Kept], used: Mapping[str, int]) -> object:
     """Tell inputs apart without reading them; None where an object does not say which one it is."""
-    serving = [(_version(thing), (thing.get("status") or {}).get("serving")) for thing in catalogs]
-    return None if any(version is None for version, _ in serving) else (serving, [(k.name, k.number) for k in kept])
+    serving = [
+        (_version(thing), (thing.get("status") or {}).get("serving"), _allowed_removals(thing)) for thing in catalogs
+    ]
+    if any(version is None for version, _, _ in serving):
+        return None
+    return serving, [(k.name, k.number) for k in kept], frozenset(used)
 
 
 def _version(thing: Object) -> tuple[str, int] | None:
@@ -290,6 +332,8 @@ def _findings(entry: _Entry, trials: _Trials, taken: _Names) -> tuple[Reason, tu
     own = [problem for problem in joined.problems if problem.file == file]
     others = [p for p in trials.faults(tried, last) if p.file != file] if last and entry.edit.revision else []
     lines = (*map(_line, own), *(f"breaks {problem}" for problem in sorted(others)))
+    if own and trials.in_use.issuperset(own):
+        return Reason.CLASS_IN_USE, lines
     if own:
         return Reason.NAME_TAKEN if joined.taken.issuperset(own) else Reason.INVALID_CATALOG, lines
     return Reason.BREAKS_CATALOG if others else Reason.ACCEPTED, lines
@@ -331,17 +375,12 @@ def status_of(verdict: Verdict, thing: Object, now: datetime) -> dict[str, Any]:
     """
     old = thing.get("status") or {}
     generation = thing["metadata"].get("generation")
-    conditions = old.get("conditions") or []
-    before: Mapping[str, Any] = next((c for c in conditions if c.get("type") == CONDITION), {})
-    state = "True" if verdict.accepted else "False"
-    since = before.get("lastTransitionTime") if before.get("status") == state else None
     condition = {
         "type": CONDITION,
-        "status": state,
+        "status": "True" if verdict.accepted else "False",
         "reason": verdict.reason.value,
         "message": message_of(verdict),
         "observedGeneration": generation,
-        "lastTransitionTime": since or f"{now:%Y-%m-%dT%H:%M:%SZ}",
     }
     new = {
         "observedGeneration": generation,
@@ -349,10 +388,18 @@ def status_of(verdict: Verdict, thing: Object, now: datetime) -> dict[str, Any]:
         "serving": verdict.serving,
         "sizes": verdict.sizes,
         "classes": verdict.classes,
-        "conditions": [condition if c is before else c for c in conditions] + [condition] * (not before),
+        "conditions": with_condition(old.get("conditions") or [], condition, now),
     }
     changed = {key: value for key, value in new.items() if old.get(key) != value}
     return {"status": changed} if changed else {}
+
+
+def with_condition(conditions: Sequence[Object], new: Mapping[str, Any], now: datetime) -> list[Any]:
+    """Put a condition in the place of the one of its type; its time is *now*, in UTC, where its status changed."""
+    before: Mapping[str, Any] = next((c for c in conditions if c.get("type") == new["type"]), {})
+    since = before.get("lastTransitionTime") if before.get("status") == new["status"] else None
+    condition = {**new, "lastTransitionTime": since or f"{now:%Y-%m-%dT%H:%M:%SZ}"}
+    return [condition if c is before else c for c in conditions] + [condition] * (not before)
 
 
 def message_of(verdict: Verdict) -> str:

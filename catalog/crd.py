@@ -173,6 +173,7 @@ _COLUMNS: Final = [
     {"name": "Reason", "type": "string", "jsonPath": '.status.conditions[?(@.type=="Accepted")].reason'},
     {"name": "Classes", "type": "integer", "jsonPath": ".status.classes"},
     {"name": "Sizes", "type": "integer", "jsonPath": ".status.sizes"},
+    {"name": "Pods", "type": "integer", "jsonPath": ".status.pods"},
     {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
     {"name": "Serving", "type": "string", "jsonPath": ".status.serving", "priority": 1},
     {
@@ -192,12 +193,22 @@ _CONDITION: Final[Schema] = {
     "type": "object",
     "required": ["type", "status", "reason", "message", "lastTransitionTime"],
     "properties": {
-        "type": _said("Accepted: the newest edit is right, and serves."),
+        "type": _said("Accepted, or Followed."),
         "status": _said("True, False, or Unknown.", enum=["True", "False", "Unknown"]),
         "observedGeneration": _said("The edit that this speaks of.", "integer", format="int64", minimum=0),
         "lastTransitionTime": _said("Since when the status is as it is.", format="date-time"),
         "reason": _said("Why, in one word.", maxLength=1024, pattern="^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"),
         "message": _said("What is wrong and what to do, for people.", maxLength=32768),
+    },
+}
+
+_USAGE: Final[Schema] = {
+    "type": "object",
+    "required": ["class", "pods", "misfits"],
+    "properties": {
+        "class": _said("The class."),
+        "pods": _said("Running pods that got it.", "integer", format="int32"),
+        "misfits": _said("Those whose size no longer offers what they were promised.", "integer", format="int32"),
     },
 }
 
@@ -211,8 +222,17 @@ _STATUS: Final[Schema] = {
         "classes": _said("SLA classes that are served.", "integer", format="int32"),
         "sizes": _said("Sandbox sizes that are served.", "integer", format="int32"),
         "pods": _said("Running pods that were sized by a class of this catalogue.", "integer", format="int32"),
+        "usage": {
+            "description": "Those pods by class.",
+            "type": "array",
+            "x-kubernetes-list-type": "atomic",
+            "items": _USAGE,
+        },
         "conditions": {
-            "description": "Accepted: whether the newest edit serves, and if not, why.",
+            "description": (
+                "Accepted: whether the newest edit serves, and if not, why. "
+                "Followed: whether nodes publish what it says, or more for the sake of pods that run there."
+            ),
             "type": "array",
             "x-kubernetes-list-type": "map",
             "x-kubernetes-list-map-keys": ["type"],

@@ -13,6 +13,9 @@ MIN_PREFIX: Final = f"{DOMAIN}min-"
 DEFAULT_CLASS: Final = f"{DOMAIN}default-class"
 ENFORCE_TEMPLATES: Final = f"{DOMAIN}enforce-templates"
 
+# What users write on a SpecCatalog: classes, with commas between, that may go although pods run in them.
+ALLOW_REMOVAL: Final = f"{DOMAIN}allow-removal"
+
 # What we write on a pod.
 RECORD: Final = f"{DOMAIN}record"
 SIZE: Final = f"{DOMAIN}size"
@@ -21,6 +24,7 @@ SIZE: Final = f"{DOMAIN}size"
 CATALOG: Final = f"{DOMAIN}catalog"
 REVISION: Final = f"{DOMAIN}revision"
 TARGET: Final = f"{DOMAIN}target"
+MERGED: Final = f"{DOMAIN}merged"
 
 # What nodes carry.
 NODE_SIZE: Final = f"{DOMAIN}node-size"

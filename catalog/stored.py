@@ -102,15 +102,15 @@ def revision_object(catalog: Object, revision: str, number: int, namespace: str)
     }
 
 
-def prune(catalogs: Iterable[Object], kept: Sequence[Kept], in_use: Collection[str]) -> tuple[str, ...]:
+def prune(catalogs: Iterable[Object], kept: Sequence[Kept], needed: Collection[str]) -> tuple[str, ...]:
     """
     Name the ControllerRevisions that may go.
 
-    The newest `KEPT` of each catalogue stay, with what serves and what *in_use* names by revision. Those of catalogues
-    that are gone are the garbage collector's.
+    The newest `KEPT` of each catalogue stay, with what serves and what *needed* names. Those of catalogues that are
+    gone are the garbage collector's.
     """
     names: list[str] = []
     for catalog in catalogs:
         serving = last_good(catalog, kept)
-        names += [k.name for k in kept_of(catalog, kept)[KEPT:] if k != serving and k.revision not in in_use]
+        names += [k.name for k in kept_of(catalog, kept)[KEPT:] if k != serving and k.name not in needed]
     return tuple(sorted(names))

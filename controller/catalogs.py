@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from catalog.accept import Memo, Verdict, judge, status_of
+from catalog.merged import needed, read_merged
 from catalog.stored import Kept, prune, read_kept, revision_object
 from controller.metrics import Metrics
 from controller.world import World
 from kube.api import Object
 from kube.events import post
 from kube.kinds import CONTROLLER_REVISIONS, SPEC_CATALOGS
+from nodes.bound import used_classes
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +31,7 @@ class Catalogs:
         """Judge all catalogues together; False where there is more to do."""
         catalogs = self.world.catalogs.items()
         kept = read_kept(self.world.revisions.items())
-        verdicts = judge(catalogs, kept, self.memo)
+        verdicts = judge(catalogs, kept, self.memo, used_classes(self.world.bound()))
         by_name = {thing["metadata"]["name"]: thing for thing in catalogs}
         for verdict in verdicts:
             self._settle(verdict, by_name[verdict.catalog])
@@ -61,5 +63,6 @@ class Catalogs:
         post(self.world.api, thing, kind="Warning", reason=str(verdict.reason), action="Accept", note=note)
 
     def _forget(self, catalogs: Sequence[Object], kept: Sequence[Kept]) -> None:
-        for name in prune(catalogs, kept, in_use=()):
+        merged = read_merged(self.world.revisions.items())
+        for name in prune(catalogs, kept, needed(merged, self.world.used_revisions())):
             self.world.api.delete(CONTROLLER_REVISIONS, name, self.world.namespace)

@@ -33,6 +33,15 @@ class Metrics:
         self._nodes = Gauge(
             "podsla_nodes", "Nodes, by whether their size is in a catalogue.", ["known"], registry=registry
         )
+        self._held = Gauge(
+            "podsla_nodes_held", "Nodes that publish more than they offer, for pods that are bound there.",
+            registry=registry,
+        )  # fmt: skip
+        self._pods = Gauge("podsla_class_pods", "Running pods of a class.", ["sla_class"], registry=registry)
+        self._misfits = Gauge(
+            "podsla_class_misfits", "Running pods of a class whose size no longer has what they were promised.",
+            ["sla_class"], registry=registry,
+        )  # fmt: skip
         self._expiry = Gauge(
             "podsla_certificate_expiry_timestamp_seconds",
             "When a certificate ends.",
@@ -62,6 +71,17 @@ class Metrics:
         """Note how many nodes have a size that is in a catalogue."""
         self._nodes.labels("true").set(known)
         self._nodes.labels("false").set(unknown)
+
+    def held(self, nodes: int) -> None:
+        """Note how many nodes publish more than they offer."""
+        self._held.set(nodes)
+
+    def pods(self, pods: Mapping[str, int], misfits: Mapping[str, int]) -> None:
+        """Note how many pods run in each class, and how many of them their size no longer holds."""
+        for gauge, counts in ((self._pods, pods), (self._misfits, misfits)):
+            gauge.clear()
+            for name, count in counts.items():
+                gauge.labels(name).set(count)
 
     def expiry(self, certificate: str, timestamp_s: float) -> None:
         """Note when a certificate ends, in seconds since 1970."""

@@ -15,13 +15,15 @@ from controller.capacity import Capacity
 from controller.catalogs import Catalogs
 from controller.certificates import Certificates
 from controller.metrics import Metrics
+from controller.serving import Serving
 from controller.targets import Targets
+from controller.usage import Usage
 from controller.world import World
 from kube.api import Api, ApiError
 from kube.lease import Election
 from kube.watch import pause_s
 
-AT_LEAST_EVERY_S: Final = 60.0  # certificates age, and nothing tells of it
+AT_LEAST_EVERY_S: Final = 10.0  # certificates age and pods end, and nothing wakes us
 AT_MOST_EVERY_S: Final = 0.2  # nodes report by the hundred
 LEASE: Final = "podsla-controller"
 
@@ -50,11 +52,15 @@ class Controller:
         self.election = Election(api, namespace, LEASE, identity, on_change=self.woken.set)
         self.metrics = Metrics(lambda: self.election.leading)
         world = self.world = World(api.guarded(lambda: self.election.leading), namespace, self.woken.set)
+        serving = Serving(world)
+        capacity = Capacity(world, self.metrics, serving)
         self.tasks = [
             Task("certificates", Certificates(world, self.metrics).reconcile),
             Task("target", Targets(world, self.metrics).reconcile),
             Task("catalogs", Catalogs(world, self.metrics).reconcile),
-            Task("capacity", Capacity(world, self.metrics).reconcile),
+            Task("serving", serving.reconcile),
+            Task("capacity", capacity.reconcile),
+            Task("usage", Usage(world, self.metrics, serving, capacity).reconcile),
         ]
 
     def run(self) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
+from catalog.keys import SIZE
 from catalog.served import TARGET_CONFIG_MAP
 from kube.api import Api, Object
 from kube.kinds import (
@@ -10,11 +11,13 @@ from kube.kinds import (
     CONTROLLER_REVISIONS,
     MUTATING_WEBHOOKS,
     NODES,
+    PODS,
     RUNTIME_CLASSES,
     SPEC_CATALOGS,
     VALIDATING_WEBHOOKS,
 )
 from kube.watch import Watched
+from nodes.bound import Bound, keep_promises, read_bound
 
 WEBHOOKS: Final = (
     (MUTATING_WEBHOOKS, "podsla"),
@@ -35,6 +38,11 @@ class World:
         self.targets = Watched(api, CONFIG_MAPS, namespace=namespace, selectors=named, on_change=on_change)
         self.runtime_classes = Watched(api, RUNTIME_CLASSES, on_change=on_change)
         self.nodes = Watched(api, NODES, on_change=on_change, keep=node_figures)
+        # Pods wake nobody: they come and go all the time, and what they hold back is looked at every few seconds.
+        self.pods = Watched(
+            api, PODS, selectors={"labelSelector": SIZE}, on_change=self._forget_bound, keep=keep_promises
+        )
+        self._bound: tuple[Bound, ...] | None = None
         self.webhooks = tuple(
             Watched(api, resource, selectors={"fieldSelector": f"metadata.name={name}"}, on_change=on_change)
             for resource, name in WEBHOOKS
@@ -45,6 +53,7 @@ class World:
             self.targets,
             self.runtime_classes,
             self.nodes,
+            self.pods,
             *self.webhooks,
         )
 
@@ -53,6 +62,20 @@ class World:
         for watched in self._all:
             watched.start()
         return self
+
+    def bound(self) -> tuple[Bound, ...]:
+        """What running pods were promised."""
+        found = self._bound
+        if found is None:
+            self._bound = found = tuple(read_bound(self.pods.items()))
+        return found
+
+    def used_revisions(self) -> frozenset[str]:
+        """The revisions that records of running pods name."""
+        return frozenset(one.revision for one in self.bound())
+
+    def _forget_bound(self) -> None:
+        self._bound = None
 
     @property
     def synced(self) -> bool:

@@ -2,9 +2,13 @@
 
 A node's size is its label `podsla.io/node-size`, else its instance type. Capacity is written as allocatable too: a
 kubelet copies it there by itself within seconds, and where there is none, as with simulated nodes, nobody else does.
+
+A raised figure is followed at once. A lowered or withdrawn one is followed down to what pods bound to the node were
+promised, and a label stays while a bound pod requires it: a kubelet that restarts admits its pods anew, and fails those
+that its node does not hold any more (`OutOfpodsla.io/pps`, `NodeAffinity`).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,11 +17,13 @@ from catalog.keys import FAMILY, GENERATION, GPU_SEATS, INSTANCE_TYPE, NODE_SIZE
 from catalog.model import Catalog
 from catalog.quantity import QuantityError, parse_integer, render_integer
 from catalog.target import Target
+from nodes.bound import Bound, promised
 from nodes.offer import NodeOffer, node_offer
 
 # What is ours on a node: nothing else is ever written. NODE_SIZE is not: it is read, and written by whoever knows
 # better than the instance type does; a copy of ours would outlive a change of that.
 LABELS: Final = frozenset({FAMILY, GENERATION, *(d.label for d in DIMENSIONS if d.label)})
+NOBODY: Final[Mapping[str, Sequence[Bound]]] = {}
 RESOURCES: Final = frozenset({GPU_SEATS, *(d.resource for d in RESERVABLE if d.resource)})
 
 
@@ -51,6 +57,25 @@ class NodePatch:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """
+    What a node publishes beyond what it offers, for the sake of pods that are bound to it.
+
+    Attributes:
+        size: Of the node; "" where nothing says.
+        key: A resource or a label.
+        offered: What it would publish without them; None: nothing.
+        published: What it publishes.
+    """
+
+    node: str
+    size: str
+    key: str
+    offered: str | None
+    published: str
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """
     What to write so that nodes publish what they offer.
@@ -59,14 +84,21 @@ class Plan:
         patches: One for each node that differs, in the order of the nodes.
         unknown: Sizes that nodes name and no catalogue has, sorted.
         unknown_nodes: How many nodes name one of them.
+        held: What is not withdrawn yet.
     """
 
     patches: tuple[NodePatch, ...]
     unknown: tuple[str, ...]
     unknown_nodes: int
+    held: tuple[Held, ...] = ()
 
 
-def plan(nodes: Iterable[Mapping[str, Any]], catalog: Catalog, target: Target) -> Plan:
+def plan(
+    nodes: Iterable[Mapping[str, Any]],
+    catalog: Catalog,
+    target: Target,
+    bound: Mapping[str, Sequence[Bound]] = NOBODY,
+) -> Plan:
     """
     Compare what nodes publish with what they offer; no patches once they agree.
 
@@ -76,19 +108,22 @@ def plan(nodes: Iterable[Mapping[str, Any]], catalog: Catalog, target: Target) -
         nodes: As the API server has them; name, labels, capacity and allocatable are read.
         catalog: What serves; an empty one withdraws everything.
         target: What this cluster has.
+        bound: Pods that are bound, by node.
     """
     offers = {size.name: node_offer(size, target) for size in catalog.sizes if target.has(size)}
     known = {size.name for size in catalog.sizes}
     patches: list[NodePatch] = []
     unknown: list[str] = []
+    held: list[Held] = []
     for node in nodes:
         size = size_of(node)
         if size is not None and size not in known:
             unknown.append(size)
-        patch = _patch(node, offers.get(size or ""))
+        patch, kept = _patch(node, offers.get(size or ""), bound.get(node["metadata"]["name"], ()))
         if patch.labels or patch.capacity or patch.allocatable:
             patches.append(patch)
-    return Plan(tuple(patches), tuple(sorted(set(unknown))), len(unknown))
+        held += kept
+    return Plan(tuple(patches), tuple(sorted(set(unknown))), len(unknown), tuple(held))
 
 
 def size_of(node: Mapping[str, Any]) -> str | None:
@@ -97,25 +132,74 @@ def size_of(node: Mapping[str, Any]) -> str | None:
     return labels.get(NODE_SIZE) or labels.get(INSTANCE_TYPE) or None
 
 
-def _patch(node: Mapping[str, Any], offer: NodeOffer | None) -> NodePatch:
+def _patch(
+    node: Mapping[str, Any], offer: NodeOffer | None, bound: Sequence[Bound]
+) -> tuple[NodePatch, Sequence[Held]]:
+    name, present = node["metadata"]["name"], node["metadata"].get("labels") or {}
     status = node.get("status") or {}
     capacity, allocatable = status.get("capacity") or {}, status.get("allocatable") or {}
     up = "cpu" in capacity  # what a node publishes first must come from itself, or nobody fills in the rest
     labels = {key: value for key, value in offer.labels.items() if key in LABELS} if offer else {}
     figures = offer.capacity if offer else {}
-    return NodePatch(
-        node=node["metadata"]["name"],
-        labels=_changes(LABELS, node["metadata"].get("labels") or {}, labels),
-        capacity=_figure_changes(capacity, figures) if up else {},
-        allocatable=_figure_changes(allocatable, figures) if up else {},
+    kept_labels = _kept_labels(name, present, labels, bound)
+    floors = promised(bound) if bound else {}
+    patch = NodePatch(
+        node=name,
+        labels=_changes(LABELS, present, {**labels, **kept_labels}),
+        capacity=_figure_changes(capacity, figures, floors) if up else {},
+        allocatable=_figure_changes(allocatable, figures, floors) if up else {},
     )
+    beyond = _beyond(capacity, figures, floors) if up else {}
+    kept_figures = {key: render_integer(figure) for key, figure in beyond.items()}
+    offered = {**labels, **{key: render_integer(figure) for key, figure in figures.items()}}
+    kept = {**kept_figures, **kept_labels}
+    return patch, [Held(name, size_of(node) or "", key, offered.get(key), text) for key, text in sorted(kept.items())]
 
 
-def _figure_changes(published: Mapping[str, Any], figures: Mapping[str, int]) -> dict[str, str | None]:
+def _kept_labels(
+    node: str, present: Mapping[str, str], wanted: Mapping[str, str], bound: Sequence[Bound]
+) -> dict[str, str]:
+    """Find the labels that stay as they are, since a bound pod requires them so."""
+    kept: dict[str, str] = {}
+    changing = {key: present[key] for key in LABELS & present.keys() if present[key] != wanted.get(key)}
+    if not changing:
+        return kept
+    others = {key: value for key, value in present.items() if key not in LABELS}
+    for pod in bound:
+        if pod.needs(node, present, {**others, **wanted, **kept}):
+            kept |= {key: value for key, value in changing.items() if key in pod.keys}
+    return kept
+
+
+def _beyond(published: Mapping[str, Any], figures: Mapping[str, int], floors: Mapping[str, int]) -> dict[str, int]:
+    """
+    Find what stays published above what is offered: what bound pods were promised, of what is there.
+
+    What was never published is not raised for the sake of a pod that nobody scheduled.
+    """
+    found: dict[str, int] = {}
+    for resource in RESOURCES & floors.keys() & published.keys():
+        least = min(_integer(published[resource]), floors[resource])
+        if least > figures.get(resource, 0):
+            found[resource] = least
+    return found
+
+
+def _figure_changes(
+    published: Mapping[str, Any], figures: Mapping[str, int], floors: Mapping[str, int]
+) -> dict[str, str | None]:
     """Compare quantities by what they mean: "950000" is "950k"."""
+    figures = {**figures, **_beyond(published, figures, floors)}
     wanted = {resource: render_integer(figure) for resource, figure in figures.items()}
     read = {resource: _spelt(published[resource]) for resource in RESOURCES & published.keys()}
     return _changes(RESOURCES, read, wanted)
+
+
+def _integer(quantity: Any) -> int:
+    try:
+        return parse_integer(quantity)
+    except QuantityError:
+        return 0
 
 
 def _spelt(quantity: Any) -> str:

@@ -14,9 +14,11 @@ from typing import Final
 
 from flask import Flask
 
-from catalog.fit import compile_index
+from catalog.fit import Index, compile_index
 from catalog.load import DEFAULT_TARGET, load_target
+from catalog.merged import catalog_of, read_merged
 from catalog.served import build, find_accepted
+from catalog.stored import read_kept
 from kube.api import Api
 from kube.kinds import CONTROLLER_REVISIONS, NAMESPACES, RUNTIME_CLASSES, SPEC_CATALOGS
 from kube.logs import log_to_stdout
@@ -28,6 +30,7 @@ from webhook.metrics import PrometheusRecorder
 from webhook.secret import POLL_S, SecretFiles
 from webhook.server import Listen, serve
 
+EARLIER: Final = 3  # revisions before the one that serves, whose records are still believed
 FIRST_LIST_S: Final = 5.0  # a worker that has nothing to serve by then answers "try again"
 _log: Final = logging.getLogger(__name__)
 
@@ -82,13 +85,33 @@ class Live:
         if found is None or found.key == self._key:
             return
         served = build(found, self.default)
-        self._serving, self._key = Serving(compile_index(served.catalog, served.target)), found.key
+        index = compile_index(served.catalog, served.target)
+        self._serving, self._key = Serving(index, self._earlier(index)), found.key
         self._built.set()
         sizes, classes = len(served.catalog.sizes), len(served.catalog.classes)
         fields = {"revision": served.catalog.revision, "target": served.target.name, "sizes": sizes, "classes": classes}
         _log.info("serving", extra={"fields": fields})
         for problem in served.problems:
             _log.error("what was accepted does not fit together", extra={"fields": {"problem": problem}})
+
+    def _earlier(self, index: Index) -> dict[str, Index]:
+        """Compile what served before, for this target: pods come whose records name it."""
+        revisions = self.revisions.items()
+        kept = {one.name: one for one in read_kept(revisions)}
+        last = self._serving
+        known = {**last.earlier, last.index.catalog.revision: last.index} if last else {}
+        found: dict[str, Index] = {}
+        for merged in read_merged(revisions):
+            if len(found) == EARLIER:
+                break
+            if merged.revision in (index.catalog.revision, *found):
+                continue
+            before = known.get(merged.revision)
+            if before is not None and before.target == index.target:
+                found[merged.revision] = before
+            elif (catalog := catalog_of(merged, kept)) is not None:
+                found[merged.revision] = compile_index(catalog, index.target)
+        return found
 
 
 def serve_cluster(connect: Callable[[], Api], namespace: str, secret: str, listen: Listen) -> None:

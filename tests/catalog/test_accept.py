@@ -52,6 +52,7 @@ class Cluster:
         self.catalogs: dict[str, dict[str, Any]] = {}
         self.revisions: dict[str, dict[str, Any]] = {}
         self.memo, self.now, self.made = Memo(), NOW, 0
+        self.used: dict[str, int] = {}
         for name, spec in specs.items():
             self.edit(name, spec)
 
@@ -76,7 +77,7 @@ class Cluster:
 
     def judge(self) -> dict[str, Verdict]:
         kept = read_kept(self.revisions.values())
-        return {verdict.catalog: verdict for verdict in judge([*self.catalogs.values()], kept, self.memo)}
+        return {v.catalog: v for v in judge([*self.catalogs.values()], kept, self.memo, self.used)}
 
     def keep(self, verdict: Verdict) -> None:
         """Write what is to be kept."""
@@ -810,17 +811,21 @@ def test_ten_revisions_are_kept_and_every_one_that_is_needed() -> None:
     cluster.catalogs["nodes"]["status"]["serving"] = revisions[1]  # a status that lags behind, or was set back
     kept = read_kept(cluster.revisions.values())
 
-    gone = prune([*cluster.catalogs.values()], kept, in_use={revisions[3]})
+    name_of = {one.revision: one.name for one in kept}
+    gone = prune([*cluster.catalogs.values()], kept, {name_of[revisions[3]]})
 
     left = {one.revision for one in kept if one.name not in gone}
     assert left == {*revisions[-KEPT:], revisions[1], revisions[3]}
-    assert prune([*cluster.catalogs.values()], [one for one in kept if one.name not in gone], {revisions[3]}) == ()
+    assert (
+        prune([*cluster.catalogs.values()], [one for one in kept if one.name not in gone], {name_of[revisions[3]]})
+        == ()
+    )
 
 
 def test_what_a_deleted_catalogue_left_is_the_garbage_collectors() -> None:
     cluster = Cluster(nodes=NODES)
     cluster.reconcile()
-    assert prune([], read_kept(cluster.revisions.values()), in_use=()) == ()
+    assert prune([], read_kept(cluster.revisions.values()), ()) == ()
 
 
 def test_sizes_are_values_of_one_model() -> None:

@@ -1,0 +1,98 @@
+"""EDGE: tells in the status of each catalogue how its classes are used, and what nodes hold for running pods."""
+
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from catalog.accept import with_condition
+from catalog.stored import read_kept
+from controller.capacity import Capacity
+from controller.metrics import Metrics
+from controller.serving import Serving
+from controller.world import World
+from kube.api import ApiError, Object
+from kube.kinds import SPEC_CATALOGS
+from nodes.capacity import Held
+from nodes.standing import ClassUse, class_uses
+
+AT_MOST_EVERY_S: Final = 10.0
+SHOWN: Final = 5
+CONDITION: Final = "Followed"
+
+
+class Usage:
+    """Reconciles what the status says of pods; what became of an edit is not its business."""
+
+    def __init__(self, world: World, metrics: Metrics, serving: Serving, capacity: Capacity) -> None:
+        self.world, self.metrics, self.serving, self.capacity = world, metrics, serving, capacity
+        self._not_before_s = 0.0
+
+    def reconcile(self) -> bool:
+        """Count pods by class and what is held for them, and write what changed."""
+        served, now_s = self.serving.current(), time.monotonic()
+        if served is None or now_s < self._not_before_s:
+            return True
+        self._not_before_s = now_s + AT_MOST_EVERY_S
+        offers = {size.name: served.target.offer(size) for size in served.catalog.sizes}
+        uses = class_uses(self.world.bound(), offers.get)
+        self.metrics.pods({use.name: use.pods for use in uses}, {use.name: use.misfits for use in uses})
+        owner = {name: sla_class.catalog for name, sla_class in served.catalog.classes.items()}
+        held = self._held_by_catalog()
+        for thing in self.world.catalogs.items():
+            name = thing["metadata"]["name"]
+            own = [use for use in uses if owner.get(use.name) == name]
+            body = usage_status(thing, own, held.get(name, ()), datetime.now(UTC))
+            if body:
+                self._write(thing, body)
+        return True
+
+    def _write(self, thing: Object, body: dict[str, Any]) -> None:
+        """Write on what was read, or not at all: a condition of somebody else's must not be set back."""
+        metadata = thing["metadata"]
+        body = {**body, "metadata": {"resourceVersion": metadata["resourceVersion"]}}
+        try:
+            self.world.api.patch(SPEC_CATALOGS, metadata["name"], body, subresource="status")
+        except ApiError as error:
+            if error.status not in (404, 409):
+                raise
+
+    def _held_by_catalog(self) -> dict[str, list[Held]]:
+        """Group what nodes hold by the catalogue that had their size last."""
+        kept = sorted(read_kept(self.world.revisions.items()), key=lambda one: one.number)
+        catalog = {str(size.get("name")): one.catalog for one in kept for size in one.spec.get("sizes") or ()}
+        found: dict[str, list[Held]] = {}
+        for held in self.capacity.held:
+            if held.size in catalog:
+                found.setdefault(catalog[held.size], []).append(held)
+        return found
+
+
+def usage_status(thing: Object, uses: Iterable[ClassUse], held: Iterable[Held], now: datetime) -> dict[str, Any]:
+    """
+    Write how a catalogue is used as a JSON merge patch of its status; empty where the status says so already.
+
+    Args:
+        thing: The SpecCatalog.
+        now: In UTC; when the condition changed, if it did.
+    """
+    old, uses, held = thing.get("status") or {}, list(uses), list(held)
+    new = {
+        "pods": sum(use.pods for use in uses),
+        "usage": [{"class": use.name, "pods": use.pods, "misfits": use.misfits} for use in uses],
+        "conditions": with_condition(old.get("conditions") or [], _condition(held), now),
+    }
+    changed = {key: value for key, value in new.items() if old.get(key) != value}
+    return {"status": changed} if changed else {}
+
+
+def _condition(held: list[Held]) -> dict[str, Any]:
+    if not held:
+        message = "every node publishes what its size offers"
+        return {"type": CONDITION, "status": "True", "reason": "Followed", "message": message}
+    nodes = len({one.node for one in held})
+    some = [f"{one.node} has {one.key} {one.published}, {one.offered or 'none'} is offered" for one in held[:SHOWN]]
+    more = [f"and {len(held) - SHOWN} more"] if len(held) > SHOWN else []
+    which = f"{nodes} node{'s' if nodes > 1 else ''} publish{'' if nodes > 1 else 'es'} more than offered"
+    message = f"{which}, for pods that are bound there and were promised it: {'; '.join([*some, *more])}"
+    return {"type": CONDITION, "status": "False", "reason": "HeldForPods", "message": message}

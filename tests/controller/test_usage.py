@@ -1,0 +1,74 @@
+"""What the status says of the pods that run, and of the nodes that hold what they were promised."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from controller.usage import usage_status
+from nodes.capacity import Held
+from nodes.standing import ClassUse
+
+NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
+EARLIER = "2026-11-01T00:00:00Z"
+ACCEPTED = {"type": "Accepted", "status": "True", "reason": "Accepted", "lastTransitionTime": EARLIER}
+USES = [ClassUse("disk", 1, 0), ClassUse("net", 117, 3)]
+FOLLOWED = {
+    "type": "Followed",
+    "status": "True",
+    "reason": "Followed",
+    "message": "every node publishes what its size offers",
+    "lastTransitionTime": EARLIER,
+}
+
+
+def held(count: int) -> list[Held]:
+    return [Held(f"n{number}", "ecs.c7.large", "podsla.io/pps", "950k", "1100k") for number in range(count)]
+
+
+def test_the_status_counts_pods_by_class_and_leaves_other_conditions_alone() -> None:
+    body = usage_status({"status": {"conditions": [ACCEPTED]}}, USES, [], NOW)
+    assert body == {
+        "status": {
+            "pods": 118,
+            "usage": [{"class": "disk", "pods": 1, "misfits": 0}, {"class": "net", "pods": 117, "misfits": 3}],
+            "conditions": [ACCEPTED, {**FOLLOWED, "lastTransitionTime": "2026-11-24T12:00:00Z"}],
+        }
+    }
+
+
+def test_nothing_is_written_where_the_status_says_so_already() -> None:
+    status: dict[str, Any] = usage_status({"status": {"conditions": [ACCEPTED, FOLLOWED]}}, USES, [], NOW)["status"]
+    assert "conditions" not in status
+    assert usage_status({"status": {**status, "conditions": [ACCEPTED, FOLLOWED]}}, USES, [], NOW) == {}
+
+
+@pytest.mark.parametrize(
+    ("count", "message"),
+    [
+        (
+            1,
+            "1 node publishes more than offered, for pods that are bound there and were promised it: "
+            "n0 has podsla.io/pps 1100k, 950k is offered",
+        ),
+        (
+            7,
+            "7 nodes publish more than offered, for pods that are bound there and were promised it: "
+            + "; ".join(f"n{number} has podsla.io/pps 1100k, 950k is offered" for number in range(5))
+            + "; and 2 more",
+        ),
+    ],
+)
+def test_what_is_held_for_pods_is_said_with_both_figures(count: int, message: str) -> None:
+    (condition,) = usage_status({}, [], held(count), NOW)["status"]["conditions"]
+    assert (condition["type"], condition["status"], condition["reason"]) == ("Followed", "False", "HeldForPods")
+    assert condition["message"] == message
+
+
+def test_the_condition_keeps_its_time_until_its_status_changes() -> None:
+    thing = {"status": {"conditions": [FOLLOWED]}}
+    (changed,) = usage_status(thing, [], held(1), NOW)["status"]["conditions"]
+    assert changed["lastTransitionTime"] == "2026-11-24T12:00:00Z"
+    later = datetime(2026, 12, 24, tzinfo=UTC)
+    (same,) = usage_status({"status": {"conditions": [changed]}}, [], held(2), later)["status"]["conditions"]
+    assert same["lastTransitionTime"] == "2026-11-24T12:00:00Z"
