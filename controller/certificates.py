@@ -24,8 +24,7 @@ class Certificates:
     """
     Reconciles the webhook's certificate.
 
-    Order matters: a CA is published before it is kept, since its age then says how long it has been published at least;
-    a leaf of it comes in a later round.
+    Order matters, and one thing is written in a round: a new CA is kept, then published, then signs.
     """
 
     def __init__(self, world: World, metrics: Metrics) -> None:

@@ -40,6 +40,20 @@ class Task:
     not_before_s: float = 0.0
 
 
+def reconcilers(world: World, metrics: Metrics) -> list[Task]:
+    """Make every reconciler, in the order in which one builds on another."""
+    serving = Serving(world)
+    capacity = Capacity(world, metrics, serving)
+    return [
+        Task("certificates", Certificates(world, metrics).reconcile),
+        Task("target", Targets(world, metrics).reconcile),
+        Task("catalogs", Catalogs(world, metrics).reconcile),
+        Task("serving", serving.reconcile),
+        Task("capacity", capacity.reconcile),
+        Task("usage", Usage(world, metrics, serving, capacity).reconcile),
+    ]
+
+
 class Controller:
     """
     Runs every reconciler whenever something changed, one after the other, while this process leads.
@@ -52,16 +66,7 @@ class Controller:
         self.election = Election(api, namespace, LEASE, identity, on_change=self.woken.set)
         self.metrics = Metrics(lambda: self.election.leading)
         world = self.world = World(api.guarded(lambda: self.election.leading), namespace, self.woken.set)
-        serving = Serving(world)
-        capacity = Capacity(world, self.metrics, serving)
-        self.tasks = [
-            Task("certificates", Certificates(world, self.metrics).reconcile),
-            Task("target", Targets(world, self.metrics).reconcile),
-            Task("catalogs", Catalogs(world, self.metrics).reconcile),
-            Task("serving", serving.reconcile),
-            Task("capacity", capacity.reconcile),
-            Task("usage", Usage(world, self.metrics, serving, capacity).reconcile),
-        ]
+        self.tasks = reconcilers(world, self.metrics)
 
     def run(self) -> None:
         """Work until `stop`; then give the lease up."""

@@ -63,6 +63,11 @@ class World:
             watched.start()
         return self
 
+    def stop(self) -> None:
+        """Stop watching."""
+        for watched in self._all:
+            watched.stop()
+
     def bound(self) -> tuple[Bound, ...]:
         """What running pods were promised."""
         found = self._bound

@@ -27,6 +27,11 @@ OVERLAP: Final = timedelta(days=1)  # in which every replica has taken over a ne
 CA_NAME: Final = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "podsla-webhook-ca")])
 
 CA_FILE, CERTIFICATE_FILE, KEY_FILE = "ca.crt", "tls.crt", "tls.key"
+NEXT: Final = {
+    CERTIFICATE_FILE: "next.crt",
+    KEY_FILE: "next.key",
+}  # a CA that is kept, and not published everywhere yet
+PUBLISHED: Final = "published"  # since when the CA is
 
 # No stricter than the API server, which takes a CA without key usage, as `openssl req -x509` makes it.
 _ANY: Final = ExtensionPolicy.permit_all()
@@ -71,7 +76,8 @@ class CertPlan:
     """
     What to write, in this order; None: leave it as it is.
 
-    A CA is published before it is kept, so that one that is kept was published as long ago as it is old.
+    A new CA is kept as the next one, then published, then takes over, each in a round of its own: whoever dies in
+    between leaves one that the next round goes on with.
 
     Attributes:
         bundle: `caBundle` of every webhook, base64 text.
@@ -199,14 +205,18 @@ def plan(
         if _verifies(served.chain, own_trust, names[0], now):
             return CertPlan(bundle=_encode(_pem(own_trust)), foreign=True)
         served, leaf_fault = None, f"somebody else's certificate does not verify for {names[0]}; it is replaced"
-    signer = issuer or issue_ca(now)
+    signer = issuer or _read_next(ca, now)
+    if signer is None:
+        new = _data(issue_ca(now))
+        return CertPlan(ca={**(ca or {}), **{NEXT[key]: text for key, text in new.items()}}, reasons=(ca_fault,))
     bundle = _bundle(signer, served, [own_trust, *trusted], now)
     text = _encode(_pem(bundle))
-    if issuer is None:
-        return CertPlan(bundle=text, ca=_data(signer), reasons=(ca_fault,))
-    fault = leaf_fault if served is None else _fault(served, signer, names, now)
     published_everywhere = all(signer.certificate in each for each in trusted)
-    settled = len(bundle) == 1 or now >= signer.certificate.not_valid_before_utc + BACKDATED + SETTLED
+    if issuer is None:
+        kept = {**_data(signer), PUBLISHED: _encode(now.isoformat().encode())}
+        return CertPlan(bundle=text, ca=kept if published_everywhere else None)
+    fault = leaf_fault if served is None else _fault(served, signer, names, now)
+    settled = len(bundle) == 1 or now >= _published(ca, signer) + SETTLED
     if not fault or not published_everywhere or not settled:
         return CertPlan(bundle=text)
     return CertPlan(bundle=text, leaf={**_data(issue_leaf(signer, names, now)), CA_FILE: text}, reasons=(fault,))
@@ -226,6 +236,20 @@ def _read_ca(data: SecretData | None, now: datetime) -> tuple[Pair | None, str]:
     if needs_renewal(pair.certificate.not_valid_before_utc, until, now):
         return None, f"the CA is valid until {until:%Y-%m-%d %H:%M} UTC; it is renewed"
     return pair, ""
+
+
+def _read_next(data: SecretData | None, now: datetime) -> Pair | None:
+    """Read the CA that is to take over; None where there is none that could."""
+    pair, _ = _read_ca({key: (data or {}).get(name, "") for key, name in NEXT.items()}, now)
+    return pair
+
+
+def _published(data: SecretData | None, ca: Pair) -> datetime:
+    """Say since when the CA is published: a CA that somebody put there, since it was made."""
+    try:
+        return datetime.fromisoformat(_decode((data or {})[PUBLISHED]).decode())
+    except (KeyError, ValueError):
+        return ca.certificate.not_valid_before_utc + BACKDATED
 
 
 def _read_leaf(data: SecretData | None) -> tuple[Pair | None, str]:

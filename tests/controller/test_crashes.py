@@ -1,0 +1,137 @@
+"""The controller dies after each of its writes in turn: whoever comes next goes on, and nobody ever sees half of it."""
+
+import threading
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pytest
+
+from catalog.load import DEFAULT_TARGET, load_target
+from catalog.merged import read_merged
+from catalog.served import build, find_accepted
+from controller.metrics import Metrics
+from controller.process import reconcilers
+from controller.world import WEBHOOKS, World
+from kube.api import Api, Object, PatchKind
+from kube.kinds import CONTROLLER_REVISIONS, NODES, RUNTIME_CLASSES, SPEC_CATALOGS
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.cluster
+
+NAMESPACE: Final = "podsla-system"
+HEAD: Final = {"apiVersion": "podsla.io/v1beta1", "kind": "SpecCatalog"}
+MOST_LIVES: Final = 60
+
+
+class Crash(BaseException):
+    """Stands for the process dying: nothing may catch it."""
+
+
+class Mortal(Api):
+    """A connection whose process dies right after its first write was answered."""
+
+    wrote = ""
+
+    def call(self, method: str, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        answer = super().call(method, path, *args, **kwargs)
+        if method != "GET":
+            self.wrote = f"{method} {path}"
+            raise Crash(self.wrote)
+        return answer
+
+
+def live(api: Api) -> str:
+    """One life of a controller: up to its first write, which is named, or to where nothing is left to do."""
+    mortal, woken = Mortal(api.client), threading.Event()
+    world = World(mortal, NAMESPACE, woken.set).start()
+    try:
+        eventually(lambda: world.synced, "everything is listed")
+        for task in reconcilers(world, Metrics(lambda: True)):
+            while not task.reconcile():
+                pass
+    except Crash as crash:
+        return str(crash)
+    finally:
+        world.stop()
+    return ""
+
+
+def lives(api: Api) -> Iterator[str]:
+    """Controllers, one after the other, until one finds nothing to do; each time, what the last one wrote."""
+    for _ in range(MOST_LIVES):
+        wrote = live(api)
+        if not wrote:
+            return
+        yield wrote
+    raise AssertionError(f"after {MOST_LIVES} lives there is still something to write: {wrote}")
+
+
+def publish(api: Api, name: str, spec: Object) -> None:
+    body = {**HEAD, "metadata": {"name": name}, "spec": spec}
+    api.patch(SPEC_CATALOGS, name, body, kind=PatchKind.APPLY)
+
+
+def sizes(pps: str) -> dict[str, Any]:
+    return {"sizes": [{"name": "lab.c.large", "vcpu": "4", "memory": "8Gi", "network": {"pps": pps}}]}
+
+
+def served_pps(api: Api) -> int | None:
+    """What a replica that starts now would serve; it must always find something once anything was accepted."""
+    catalogs, revisions = list(api.list(SPEC_CATALOGS)), list(api.list(CONTROLLER_REVISIONS, NAMESPACE))
+    found = find_accepted(catalogs, revisions, list(api.list(RUNTIME_CLASSES)))
+    assert found is not None, "a status names a revision that is not kept"
+    sizes = build(found, load_target(DEFAULT_TARGET)).catalog.sizes
+    return sizes[0].figures[3] if sizes else None
+
+
+def node_pps(api: Api) -> str | None:
+    node = api.get(NODES, "n1")
+    assert node is not None
+    figure, same = (node["status"][group].get("podsla.io/pps") for group in ("capacity", "allocatable"))
+    assert figure == same
+    return None if figure is None else str(figure)
+
+
+@pytest.fixture
+def node(bare: Api) -> Iterator[None]:
+    labels = {"node.kubernetes.io/instance-type": "lab.c.large"}
+    own = {"cpu": "4", "memory": "8Gi", "pods": "110"}
+    bare.create(NODES, {"metadata": {"name": "n1", "labels": labels}, "status": {"capacity": own, "allocatable": own}})
+    yield
+    bare.delete(NODES, "n1")
+
+
+@pytest.mark.usefixtures("node")
+def test_a_controller_that_dies_after_every_write_gets_there_and_shows_no_half_of_it(bare: Api) -> None:
+    publish(bare, "lab", sizes("1M"))
+    publish(bare, "teams", {"classes": [{"name": "net", "floor": {"network": {"pps": "600k"}}}]})
+    wrote = [(what, served_pps(bare), node_pps(bare)) for what in lives(bare)]
+    assert len(wrote) > 12, wrote
+    assert steps([pps for _, pps, _ in wrote]) == [None, 1_000_000]
+    assert steps([figure for _, _, figure in wrote]) == [None, "950k"]
+
+    publish(bare, "lab", sizes("2M"))
+    publish(bare, "teams", {"classes": [{"name": "net", "fallback": ["nobody"]}]})
+    wrote = [(what, served_pps(bare), node_pps(bare)) for what in lives(bare)]
+    assert steps([pps for _, pps, _ in wrote]) == [1_000_000, 2_000_000]
+    assert steps([figure for _, _, figure in wrote]) == ["950k", "1900k"]
+
+    accepted = {thing["metadata"]["name"]: thing["status"]["conditions"][0]["status"] for thing in all_catalogs(bare)}
+    assert accepted == {"lab": "True", "teams": "False"}
+    merged = read_merged(bare.list(CONTROLLER_REVISIONS, NAMESPACE))
+    assert [[catalog for catalog, _ in one.parts] for one in merged] == [["lab", "teams"]] * 2
+    assert all(hook["clientConfig"]["caBundle"] for hook in hooks(bare))
+
+
+def all_catalogs(api: Api) -> list[Object]:
+    return list(api.list(SPEC_CATALOGS))
+
+
+def hooks(api: Api) -> list[Object]:
+    found = [api.get(resource, name) for resource, name in WEBHOOKS]
+    return [hook for thing in found if thing is not None for hook in thing["webhooks"]]
+
+
+def steps(values: list[Any]) -> list[Any]:
+    """What was seen one after the other, each once for as long as it stood."""
+    return [value for index, value in enumerate(values) if index == 0 or value != values[index - 1]]
