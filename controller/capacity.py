@@ -5,7 +5,7 @@ from typing import Final
 
 from controller.metrics import Metrics
 from controller.serving import Serving
-from controller.world import World
+from controller.world import World, patch_version
 from kube.kinds import NODES
 from nodes.bound import by_node
 from nodes.capacity import Held, NodePatch, plan
@@ -45,7 +45,8 @@ class Capacity:
 
     def _write(self, patch: NodePatch) -> None:
         """Capacity before labels: a pod that the labels bring must find what it reserves."""
+        api, version = self.world.api, patch.version
         if patch.status_patch:
-            self.world.api.patch(NODES, patch.node, patch.status_patch, subresource="status")
-        if patch.metadata_patch:
-            self.world.api.patch(NODES, patch.node, patch.metadata_patch)
+            version = patch_version(api, NODES, patch.node, version, patch.status_patch, "status") or ""
+        if patch.metadata_patch and version:
+            patch_version(api, NODES, patch.node, version, patch.metadata_patch)

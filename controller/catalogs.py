@@ -8,7 +8,7 @@ from catalog.accept import Memo, Verdict, judge, status_of
 from catalog.merged import needed, read_merged
 from catalog.stored import Kept, prune, read_kept, revision_object
 from controller.metrics import Metrics
-from controller.world import World
+from controller.world import World, patch_version
 from kube.api import Object
 from kube.events import post
 from kube.kinds import CONTROLLER_REVISIONS, SPEC_CATALOGS
@@ -49,8 +49,8 @@ class Catalogs:
         body = status_of(verdict, thing, datetime.now(UTC))
         if not body:
             return
-        api.patch(SPEC_CATALOGS, verdict.catalog, body, subresource="status")
-        self._tell(verdict, thing)
+        if patch_version(api, SPEC_CATALOGS, verdict.catalog, thing["metadata"]["resourceVersion"], body, "status"):
+            self._tell(verdict, thing)
 
     def _tell(self, verdict: Verdict, thing: Object) -> None:
         fields: dict[str, object] = {"catalog": verdict.catalog, "serving": verdict.serving}

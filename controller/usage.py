@@ -10,8 +10,8 @@ from catalog.stored import read_kept
 from controller.capacity import Capacity
 from controller.metrics import Metrics
 from controller.serving import Serving
-from controller.world import World
-from kube.api import ApiError, Object
+from controller.world import World, patch_version
+from kube.api import Object
 from kube.kinds import SPEC_CATALOGS
 from nodes.capacity import Held
 from nodes.standing import ClassUse, class_uses
@@ -44,18 +44,8 @@ class Usage:
             own = [use for use in uses if owner.get(use.name) == name]
             body = usage_status(thing, own, held.get(name, ()), datetime.now(UTC))
             if body:
-                self._write(thing, body)
+                patch_version(self.world.api, SPEC_CATALOGS, name, thing["metadata"]["resourceVersion"], body, "status")
         return True
-
-    def _write(self, thing: Object, body: dict[str, Any]) -> None:
-        """Write on what was read, or not at all: a condition of somebody else's must not be set back."""
-        metadata = thing["metadata"]
-        body = {**body, "metadata": {"resourceVersion": metadata["resourceVersion"]}}
-        try:
-            self.world.api.patch(SPEC_CATALOGS, metadata["name"], body, subresource="status")
-        except ApiError as error:
-            if error.status not in (404, 409):
-                raise
 
     def _held_by_catalog(self) -> dict[str, list[Held]]:
         """Group what nodes hold by the catalogue that had their size last."""

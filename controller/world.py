@@ -1,11 +1,11 @@
 """EDGE: everything that the controller watches, and the connection that it writes through."""
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from catalog.keys import SIZE
 from catalog.served import TARGET_CONFIG_MAP
-from kube.api import Api, Object
+from kube.api import Api, ApiError, Object, Resource
 from kube.kinds import (
     CONFIG_MAPS,
     CONTROLLER_REVISIONS,
@@ -25,6 +25,28 @@ WEBHOOKS: Final = (
     (VALIDATING_WEBHOOKS, "podsla-templates"),
 )
 """Configurations that call us; each is watched by name, so that no right to list those of others is needed."""
+
+
+def patch_version(
+    api: Api, resource: Resource, name: str, version: str, body: Mapping[str, Any], subresource: str = ""
+) -> str | None:
+    """
+    Patch an object without a namespace if it still is the one that was read; name its new resourceVersion.
+
+    None: it has changed or gone since, and is looked at again when that is seen here. A leader that was paused for so
+    long that another took over thus sets nothing back, whatever it still had under way.
+
+    Raises:
+        ApiError: The call failed otherwise.
+    """
+    guarded = {**body, "metadata": {**body.get("metadata", {}), "resourceVersion": version}}
+    try:
+        answer = api.patch(resource, name, guarded, subresource=subresource)
+    except ApiError as error:
+        if error.status in (404, 409):
+            return None
+        raise
+    return str(answer["metadata"]["resourceVersion"])
 
 
 class World:

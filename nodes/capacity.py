@@ -36,12 +36,14 @@ class NodePatch:
         labels: By key.
         capacity: Quantities of extended resources, by name.
         allocatable: As capacity.
+        version: The resourceVersion of the node that this was planned for; "" where it has none.
     """
 
     node: str
     labels: Mapping[str, str | None]
     capacity: Mapping[str, str | None]
     allocatable: Mapping[str, str | None]
+    version: str = ""
 
     @property
     def metadata_patch(self) -> dict[str, Any]:
@@ -148,6 +150,7 @@ def _patch(
         labels=_changes(LABELS, present, {**labels, **kept_labels}),
         capacity=_figure_changes(capacity, figures, floors) if up else {},
         allocatable=_figure_changes(allocatable, figures, floors) if up else {},
+        version=node["metadata"].get("resourceVersion", ""),
     )
     beyond = _beyond(capacity, figures, floors) if up else {}
     kept_figures = {key: render_integer(figure) for key, figure in beyond.items()}

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, Final
 
 import pytest
@@ -12,7 +13,7 @@ from catalog.served import build, find_accepted
 from controller.metrics import Metrics
 from controller.process import reconcilers
 from controller.world import WEBHOOKS, World
-from kube.api import Api, Object, PatchKind
+from kube.api import Api, ApiError, Object, PatchKind
 from kube.kinds import CONTROLLER_REVISIONS, NODES, RUNTIME_CLASSES, SPEC_CATALOGS
 from tests.waiting import eventually
 
@@ -121,6 +122,33 @@ def test_a_controller_that_dies_after_every_write_gets_there_and_shows_no_half_o
     merged = read_merged(bare.list(CONTROLLER_REVISIONS, NAMESPACE))
     assert [[catalog for catalog, _ in one.parts] for one in merged] == [["lab", "teams"]] * 2
     assert all(hook["clientConfig"]["caBundle"] for hook in hooks(bare))
+
+
+@pytest.mark.usefixtures("node")
+def test_a_leader_that_wakes_up_after_another_took_over_sets_nothing_back(bare: Api) -> None:
+    """Paused anywhere in an edit, with all that it had under way; its lease is not even asked here."""
+    publish(bare, "lab", sizes("1M"))
+    publish(bare, "teams", {"classes": []})
+    list(lives(bare))
+    publish(bare, "lab", sizes("3M"))
+    paused = [snapshot(bare), *(snapshot(bare) for _ in lives(bare))]
+    publish(bare, "lab", sizes("2M"))
+    list(lives(bare))
+    assert len(paused) > 4
+
+    for world in paused:
+        for task in reconcilers(world, Metrics(lambda: True)):
+            with suppress(ApiError):  # a name that is taken
+                task.reconcile()
+            assert (served_pps(bare), node_pps(bare)) == (2_000_000, "1900k")
+
+
+def snapshot(api: Api) -> World:
+    """What a controller knows that is paused now."""
+    world = World(api, NAMESPACE, lambda: None).start()
+    eventually(lambda: world.synced, "everything is listed")
+    world.stop()
+    return world
 
 
 def all_catalogs(api: Api) -> list[Object]:
