@@ -1,12 +1,13 @@
 """`podsla uninstall`: take what podsla wrote on objects of others out of a cluster, before its manifests go."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
+from nodes.bound import by_node, keep_promises, read_bound
 from nodes.capacity import LABELS, RESOURCES, plan
 from podsla.options import cluster_options
 from podsla.output import REFUSED, note, say
@@ -101,11 +102,10 @@ def holder_of(lease: Mapping[str, Any] | None) -> tuple[str, str, int] | None:
 def _clean_nodes(api: Any, *, force: bool) -> int:
     from catalog.load import DEFAULT_TARGET, load_target
     from catalog.reader import make_catalog
-    from kube.api import Resource
-    from kube.kinds import NODES
+    from kube.kinds import NODES, PODS
 
     due = plan(api.list(NODES), make_catalog([], []), load_target(DEFAULT_TARGET)).patches
-    busy = {} if force else holders(api.list(Resource("v1", "pods")))
+    busy = {} if force else holders(api.list(PODS))
     left = [patch.node for patch in due if patch.node in busy]
     for patch in due:
         if patch.node in busy:
@@ -123,22 +123,10 @@ def _clean_nodes(api: Any, *, force: bool) -> int:
 def holders(pods: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """Say which pods that are not over need what the controller published on their node, by node."""
     found: dict[str, list[str]] = {}
-    for pod in pods:
-        node, phase = pod["spec"].get("nodeName"), (pod.get("status") or {}).get("phase")
-        if node and phase not in ("Succeeded", "Failed") and not _PUBLISHED.isdisjoint(_needs(pod["spec"])):
-            found.setdefault(node, []).append(f"{pod['metadata']['namespace']}/{pod['metadata']['name']}")
+    for node, bound in by_node(read_bound(map(keep_promises, pods))).items():
+        if names := [one.pod for one in bound if not _PUBLISHED.isdisjoint(one.keys.union(one.figures))]:
+            found[node] = names
     return {node: _some(names) for node, names in found.items()}
-
-
-def _needs(spec: Mapping[str, Any]) -> Iterator[str]:
-    """List what a kubelet that restarts checks of a bound pod: resources it requests, labels its node must have."""
-    for container in (*(spec.get("initContainers") or ()), *(spec.get("containers") or ())):
-        yield from (container.get("resources") or {}).get("requests") or ()
-    yield from spec.get("nodeSelector") or ()
-    affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
-    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
-    for term in required.get("nodeSelectorTerms") or ():
-        yield from (expression["key"] for expression in term.get("matchExpressions") or ())
 
 
 def _some(names: Sequence[str], most: int = 3) -> str:
