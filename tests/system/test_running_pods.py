@@ -189,6 +189,40 @@ def test_what_a_record_names_is_kept_while_its_pod_runs(user: User, namespace: C
     eventually(lambda: not lab_kept(user, 3000), "what nobody names goes")
 
 
+@pytest.mark.usefixtures("lab_node")
+def test_a_record_of_an_earlier_revision_is_believed(user: User, namespace: Callable[..., str]) -> None:
+    """As where a manifest is restored from a backup: what we wrote then does not count as the pod's own wish."""
+    made = namespace()
+    publish(user, lab("1M", 3000, "lab-net", floor="600k"))
+    first = create(user, made, "first", "lab-net")
+    publish(user, lab("1M", 3000, "lab-net", floor="400k"))
+    copy = restored(first, "copy")
+
+    def sized_anew() -> Object:
+        done = user.apply(copy, "--dry-run=server", "-o=json")
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+        thing: Object = json.loads(done.stdout)
+        assert reserved(thing) == "400k"
+        return thing
+
+    assert reserved(first) == "600k"
+    eventually(sized_anew, "the copy gets what a new pod gets")
+
+
+def restored(thing: Object, name: str) -> dict[str, Any]:
+    """A pod as a backup tool creates it again: all but what the API server and the scheduler filled in."""
+    metadata = {key: thing["metadata"][key] for key in ("namespace", "labels", "annotations")}
+    spec = {key: value for key, value in thing["spec"].items() if key not in ("nodeName", "volumes")}
+    containers = [{k: v for k, v in c.items() if k != "volumeMounts"} for c in spec["containers"]]
+    head = {"apiVersion": "v1", "kind": "Pod", "metadata": {**metadata, "name": name}}
+    return {**head, "spec": {**spec, "containers": containers}}
+
+
+def reserved(thing: Object) -> str:
+    """The packets/s that a pod reserves."""
+    return str(thing["spec"]["containers"][0]["resources"]["requests"][PPS])
+
+
 def lab_kept(user: User, mhz: int) -> bool:
     """Whether the accepted spec with this base clock is still kept."""
     kept = user.api.list(CONTROLLER_REVISIONS, "podsla-system", labelSelector="podsla.io/catalog=lab")
