@@ -3,9 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 PROFILE ?= control-plane+kwok=12
 NAME ?= podsla
+# As root on Debian, this machine and a virtual one become nodes too.
+REAL := $(shell [ `id -u` = 0 ] && command -v apt-get >/dev/null && echo +host+vm)
 
-.PHONY: help demo test test-pure test-wire test-cluster test-deep check format bench bench-cluster manifests shipped cluster cluster-down \
-	cluster-build lock clean
+.PHONY: help demo test test-pure test-wire test-cluster test-nodes test-node soak-attach test-deep check format bench bench-cluster manifests shipped cluster cluster-down \
+	cluster-build packages lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -19,17 +21,29 @@ help: ## list the targets
 demo: .venv/ready ## size a real Deployment by class, with the reason why
 	@manifests/examples/demo.sh
 
-test: .venv/ready cluster-build ## every test
+test: PROFILE := $(PROFILE)$(REAL)
+test: .venv/ready packages cluster-build ## every test; those of real nodes as root
 	$(BIN)/pytest
 
 test-pure: .venv/ready ## tables, golden files and properties: no sockets
-	$(BIN)/pytest -m "not wire and not cluster and not nodes"
+	$(BIN)/pytest -m "not wire and not cluster and not nodes and not node"
 
 test-cluster: .venv/ready cluster-build ## a real control plane with simulated nodes, podsla installed in it
 	$(BIN)/pytest -m cluster
 
+test-nodes: PROFILE := control-plane+host+vm
+test-nodes: .venv/ready packages cluster-build ## podsla in pods on real nodes, this machine and a virtual one: as root
+	$(BIN)/pytest -m nodes
+
 test-wire: .venv/ready ## the webhook over HTTP and TLS on loopback
 	$(BIN)/pytest -m wire
+
+test-node: .venv/ready ## GPU attach on real containers, both cgroup versions: a minute, as root
+	@tests/attach/node/install-packages
+	$(BIN)/pytest -m node
+
+soak-attach: .venv/ready ## 10,000 attaches and detaches under opens that may not fail, on each engine: five minutes, as root
+	PODSLA_ATTACH_CYCLES=10000 $(BIN)/pytest tests/attach/node/test_soak.py
 
 test-deep: .venv/ready ## the properties on 1,000 generated cases each: six minutes, other cases every time
 	$(BIN)/pytest tests/webhook/test_properties.py tests/webhook/test_patch.py --hypothesis-profile=deep
@@ -62,12 +76,18 @@ cluster: .venv/ready ## a real control plane with nodes, and podsla in it: make 
 cluster-down: .venv/ready ## take it down; nothing is left behind
 	@$(BIN)/python -m tests.cluster down --name $(NAME)
 
+packages: # what real nodes need, where it can be had
+	@[ -z "$(REAL)" ] || tests/cluster/install-packages
+	@[ -z "$(REAL)" ] || tests/attach/node/install-packages
+
 cluster-build: .venv/ready ## build what PROFILE runs, once: 10 minutes on two cores
 	@$(BIN)/python -m tests.cluster build --profile $(PROFILE)
 
 lock: .venv/ready ## renew locks/ from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -o locks/runtime.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev -c locks/runtime.txt pyproject.toml -o locks/dev.txt
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+	| $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate - -o locks/build.txt
 
 clean: ## remove everything that make made
 	rm -rf .venv build *.egg-info

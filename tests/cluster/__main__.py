@@ -125,10 +125,13 @@ def logs(name: str, lines: int, component: str | None) -> None:
 @main.command()
 @_PROFILE
 def build(profile: Profile) -> None:
-    """Find or build the programs of a profile, and say where they are."""
+    """Find or build the programs of a profile, and say where they are; make the images of its real nodes."""
+    from tests.cluster import images
+
     with _failures():
         for name, path in binaries.ensure(needed(profile)).items():
             click.echo(f"{name}\t{path}")
+        images.prepare(profile)
 
 
 @main.command()

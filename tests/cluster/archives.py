@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from rich.console import Console
+
 from tests.cluster import binaries
 from tests.cluster.state import ClusterError
 
@@ -33,6 +35,8 @@ BASE = "docker.io/podsla/base:1"
 
 BUILD_DEADLINE_S: Final = 900
 FORM: Final = b"1"  # counts what this module itself changes in what it writes
+# How long the slow ones take on two cores; of podsla's image half, where only sources have changed.
+COLD_S: Final = {"vm": 60, "base": 20, "podsla": 35, "store": 30}
 KEPT_PER_IMAGE: Final = 2  # a source change makes a new archive of 200 MB
 
 
@@ -143,6 +147,8 @@ def cached(
     with (folder / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not made.exists():
+            seconds = COLD_S.get(name, 1)
+            Console(stderr=True).print(f"making {name}, about {seconds} s; kept in {folder}", soft_wrap=True)
             part = folder / f"{name}.part"
             _remove(part)  # of a build that was killed
             make(part)

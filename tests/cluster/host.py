@@ -21,7 +21,7 @@ CNI_LINK: Final = "cni0"
 READY_S: Final = 60.0
 _RUN: Final = Path("/run/podsla-node")
 # Where the kubelet and the CNI library write whatever they are told.
-_FIXED_FOLDERS: Final = (KUBELET_ROOT, _RUN, Path("/var/lib/cni"), Path("/var/log/containers"), Path("/run/containerd"))
+_FIXED_FOLDERS: Final = (KUBELET_ROOT, _RUN, Path("/var/lib/cni"), Path("/var/log/containers"))
 
 
 def start(cluster: Cluster, *, instance_type: str = INSTANCE_TYPE) -> None:

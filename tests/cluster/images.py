@@ -6,6 +6,7 @@ from typing import Final
 
 from tests.cluster import binaries, host, vm
 from tests.cluster.archives import AGNHOST, PAUSE, PODSLA, agnhost, build, pause, summary
+from tests.cluster.profile import Profile
 from tests.cluster.state import Cluster, ClusterError
 
 __all__ = ["AGNHOST", "PAUSE", "PODSLA", "agnhost", "build", "load", "pause", "summary"]
@@ -28,6 +29,15 @@ def load(cluster: Cluster, image: str) -> None:
         host.import_image(cluster, archive)
     if cluster.profile.vm:
         vm.import_image(cluster, archive)
+
+
+def prepare(profile: Profile) -> None:
+    """Make what real nodes of the profile run, and is kept: images, and what a virtual machine boots from."""
+    if profile.real:
+        for image in _BUILDERS:
+            _archive(image)
+    if profile.vm:
+        vm.prepare()
 
 
 def _archive(image: str) -> Path:

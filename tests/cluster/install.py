@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.cluster import binaries
+from tests.cluster.nodeconfig import HOST, VM
 from tests.cluster.processes import is_alive, start, wait_ready
 from tests.cluster.state import Cluster, ClusterError, Process
 
@@ -15,7 +16,6 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 OVERLAYS: Final = ROOT / "manifests" / "overlays"
 NAMESPACE: Final = "podsla-system"
 PODSLA: Final = Path(sys.executable).parent / "podsla"
-NODE: Final = "host"  # this machine
 READY_S: Final = 180
 TOKEN_LIFE: Final = "24h"  # noqa: S105 - a duration
 
@@ -95,10 +95,11 @@ def kubectl(cluster: Cluster, *arguments: str, text: str | None = None) -> str:
 
 
 def _overlay(cluster: Cluster) -> Path:
-    """Write a kustomization over the default install: pods run on this machine's node, others may be simulated."""
+    """Write a kustomization over the default install: pods run on one real node, others may be simulated."""
     folder = cluster.folder / "install"
     folder.mkdir(exist_ok=True)
-    patch = {"spec": {"template": {"spec": {"nodeSelector": {"kubernetes.io/hostname": NODE}}}}}
+    node = HOST if cluster.profile.host else VM
+    patch = {"spec": {"template": {"spec": {"nodeSelector": {"kubernetes.io/hostname": node}}}}}
     body = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",

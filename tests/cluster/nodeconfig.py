@@ -78,7 +78,7 @@ class Node:
             f"--kubeconfig={self.config}/kubeconfig",
             f"--hostname-override={self.name}",
             f"--node-ip={self.address}",
-            f"--node-labels=node.kubernetes.io/instance-type={self.instance_type},podsla.io/test-node={self.name}",
+            f"--node-labels=node.kubernetes.io/instance-type={self.instance_type}",
         ]
 
     def import_image(self, archive: str) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Final
 
 import pytest
 
+from tests.cluster import network
 from tests.cluster.network import ip
 from tests.cluster.processes import is_alive, start, start_ticks, stop, wait_ready
 from tests.cluster.profile import Profile
@@ -207,6 +208,22 @@ def test_a_folder_outside_is_removed_and_a_link_to_one_is_not_followed(cluster: 
     assert not outside.exists()
     assert not (tmp_path / "link").is_symlink()
     assert (kept / "file").exists()
+
+
+def test_the_bridge_of_another_cluster_is_refused_and_never_written_down(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stands in the journal is taken away, so what is another's must not get there."""
+    monkeypatch.setattr(network, "BRIDGE", "lo")  # a link that every machine has
+
+    with pytest.raises(ClusterError) as caught:
+        network.create_bridge(cluster)
+
+    assert str(caught.value) == (
+        "network link lo exists: a machine holds one cluster with real nodes. See `python -m tests.cluster list`, "
+        "and take that one down; if none is listed: `ip link delete lo`"
+    )
+    assert cluster.journal.read() == []
 
 
 @as_root

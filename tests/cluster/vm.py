@@ -51,16 +51,22 @@ def start(cluster: Cluster, *, instance_type: str = INSTANCE_TYPE) -> None:
     cluster.journal.record(Link(TAP))
     ip("tuntap", "add", TAP, "mode", "tap")
     ip("link", "set", TAP, "master", BRIDGE, "up")
+    ip("link", "set", TAP, "type", "bridge_slave", "hairpin", "on")  # a Service of the VM's may be served by the VM
     cluster.journal.record(Route(VM_POD_CIDR))
     ip("route", "add", VM_POD_CIDR, "via", VM_ADDRESS)
-    cache = binaries.cache_folder()
-    machine = archives.virtual_machine(cache)
-    images = [build(cache) for build in (archives.pause, archives.agnhost, archives.build)]
-    _make_overlay(imagestore.filled_disk(cache, node, images), folder / "store.qcow2")
+    machine, store = prepare(instance_type)
+    _make_overlay(store, folder / "store.qcow2")
     _make_overlay(machine / "root.img", folder / "root.qcow2")
     _write_node_disk(cluster, node, folder)
     process = start_process(cluster, "qemu", _qemu(cluster, machine, folder))
     node_network.wait_for_node(cluster, VM, process, READY_S)
+
+
+def prepare(instance_type: str = INSTANCE_TYPE) -> tuple[Path, Path]:
+    """Make what every such machine boots from, and the disk that has its images; both are kept."""
+    cache = binaries.cache_folder()
+    images = [build(cache) for build in (archives.pause, archives.agnhost, archives.build)]
+    return archives.virtual_machine(cache), imagestore.filled_disk(cache, _node(instance_type), images)
 
 
 def stop(cluster: Cluster) -> None:

@@ -1,0 +1,110 @@
+"""One cluster with both real nodes for all tests of this folder: of the nodes first, then of podsla, then its end."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from pytest_kind import KindCluster
+
+from kube.api import Object
+from tests.cluster.archives import AGNHOST, PODSLA
+from tests.cluster.binaries import find
+from tests.cluster.install import NAMESPACE as SYSTEM
+from tests.cluster.install import PODSLA as COMMAND_LINE
+from tests.cluster.install import install
+from tests.cluster.kind import PROFILE_VARIABLE
+from tests.cluster.leftovers import snapshot
+from tests.cluster.lifecycle import down
+from tests.cluster.real.pods import CLASSES, OVERHEAD, wait_running
+from tests.cluster.state import Cluster, load_cluster
+from tests.system.user import User
+from tests.waiting import eventually
+
+NAME: Final = "real-nodes"
+PROFILE: Final = "control-plane+host+vm"
+HERE: Final = Path(__file__).resolve().parent
+KIND: Final = HERE.parent / "kind"
+PROGRAMS: Final = ("buildah", "mmdebstrap", "ip", "iptables-save", "mke2fs", "qemu-img", "qemu-system-x86_64")
+CAPABILITIES: Final = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}
+
+
+@pytest.fixture(scope="session")
+def before() -> frozenset[str]:
+    """What this machine has before there is a cluster."""
+    if os.geteuid() != 0:
+        pytest.skip("real nodes make network links and cgroups: root is needed")
+    if missing := [program for program in PROGRAMS if not shutil.which(program)]:
+        pytest.skip(f"missing: {', '.join(missing)}; run tests/cluster/install-packages")
+    if lacks := lacking():
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"root lacks here: {', '.join(lacks)}")
+    return snapshot()
+
+
+def lacking() -> list[str]:
+    """Name what a root in a container may be without."""
+    granted = re.search(r"^CapEff:\s+(\w+)", Path("/proc/self/status").read_text(), re.MULTILINE)
+    capabilities = int(granted[1], 16) if granted else 0
+    found = {name: bool(capabilities >> number & 1) for name, number in CAPABILITIES.items()}
+    return [name for name, there in {**found, "/dev/net/tun": Path("/dev/net/tun").exists()}.items() if not there]
+
+
+@pytest.fixture(scope="session")
+def user(request: pytest.FixtureRequest, before: frozenset[str]) -> Iterator[User]:
+    """A person with kubectl and podsla, in a cluster with real nodes; podsla's image is there, podsla is not yet."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(PROFILE_VARIABLE, PROFILE)
+        kind = KindCluster(NAME, kind_path=KIND, kubectl_path=find("kubectl"))
+        try:
+            kind.create()
+            kind.load_docker_image(PODSLA)
+            person = User(kind, COMMAND_LINE)
+            for handler, overhead in OVERHEAD.items():
+                assert person.apply(runtime_class(handler, overhead)).returncode == 0
+            yield person
+        finally:
+            if not request.config.getoption("keep_cluster"):
+                down(NAME, print)
+
+
+def runtime_class(handler: str, overhead: dict[str, str] | None) -> dict[str, Any]:
+    """Say how pods of a runtime are run, and what each costs beside its containers."""
+    body = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": handler}, "handler": handler}
+    return {**body, "overhead": {"podFixed": overhead}} if overhead else body
+
+
+@pytest.fixture(scope="session")
+def cluster(user: User) -> Cluster:
+    """The launcher's own view of the cluster."""
+    found = load_cluster(NAME)
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="session")
+def installed(user: User, cluster: Cluster) -> User:
+    """The same person, with podsla installed in pods, this cluster described, and its catalogue published."""
+    install(cluster)
+    meta = {"name": "podsla-target", "namespace": SYSTEM}
+    target = {"target.yaml": (HERE / "target.yaml").read_text()}
+    assert user.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": target}).returncode == 0
+    applied = user.podsla("catalog", "apply", str(HERE / "catalog.yaml"))
+    assert applied.returncode == 0, applied.stderr
+    probe = ("run", "probe", "--image=x", "--annotations=podsla.io/class=enclave", "--dry-run=server")
+    eventually(lambda: user.kubectl(*probe).returncode == 0, "the webhook serves catalogue and target")
+    return user
+
+
+@pytest.fixture(scope="session")
+def classed(installed: User) -> dict[str, Object]:
+    """A running pod of each class, created by kubectl with the one annotation."""
+    for name, resources in CLASSES.items():
+        container = {"name": "main", "image": AGNHOST, "imagePullPolicy": "Never", "resources": resources}
+        meta = {"name": name, "annotations": {"podsla.io/class": name}}
+        spec = {"terminationGracePeriodSeconds": 0, "containers": [container]}
+        done = installed.apply({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec})
+        assert done.returncode == 0, done.stderr
+    return {name: wait_running(installed, name) for name in CLASSES}

@@ -1,0 +1,46 @@
+"""EDGE: pods on real nodes: made, waited for, looked into."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from kube.api import Object, Resource
+from tests.system.user import User
+from tests.waiting import eventually
+
+PODS: Final = Resource("v1", "pods")
+RUNNING_S: Final = 180.0  # software emulation on a busy machine
+NAMESPACE: Final = "default"
+# By runtime handler. All three run runc here: what RuntimeClass does can be seen all the same.
+OVERHEAD: Final = {"runc": None, "rund": {"cpu": "250m", "memory": "160Mi"}, "rune": {"cpu": "50m", "memory": "64Mi"}}
+# By class, what the pod itself asks for: see catalog.yaml.
+GUARANTEED: Final = {"limits": {"cpu": "200m", "memory": "64Mi"}}
+CLASSES: Final[Mapping[str, Any]] = {"packets": GUARANTEED, "enclave": GUARANTEED, "clock": {}}
+
+
+def create_pod(user: User, name: str, node: str, container: dict[str, Any], **spec: Any) -> None:
+    """Create a pod on a node."""
+    meta = {"name": name, "labels": {"name": name}}
+    main = {"name": "main", "imagePullPolicy": "Never", **container}
+    chosen = {"nodeSelector": {"kubernetes.io/hostname": node}, "terminationGracePeriodSeconds": 0}
+    body = {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {**chosen, "containers": [main], **spec}}
+    done = user.apply(body)
+    assert done.returncode == 0, done.stderr
+
+
+def wait_running(user: User, name: str) -> Object:
+    """Wait until a pod runs."""
+
+    def running() -> Object | None:
+        pod = user.api.get(PODS, name, NAMESPACE)
+        return pod if pod is not None and pod["status"].get("phase") == "Running" else None
+
+    found = eventually(running, f"pod {name} runs", RUNNING_S)
+    assert found is not None
+    return found
+
+
+def run_in(user: User, pod: str, *argv: str) -> str:
+    """Run a program in a pod; its output."""
+    done = user.kubectl("exec", pod, "--", *argv)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
