@@ -353,14 +353,19 @@ def _keep(entry: _Entry, kept: Sequence[Kept]) -> Keep | None:
 
 
 def merge(specs: Mapping[str, Any]) -> Merged:
+    """Put together what is served: accepted specs by the name of their catalogue, the oldest first."""
+    return merge_parts([parse({"metadata": {"name": name}, "spec": spec}).part for name, spec in specs.items()])
+
+
+def merge_parts(parts: Sequence[Part]) -> Merged:
     """
-    Put together what is served: accepted specs by the name of their catalogue, the oldest first.
+    Put together what is served, each spec read already, the oldest first.
 
     What was accepted may not fit together any more, when a catalogue that others lean on was deleted. Then everything
     that can still be kept is served: a class loses the fallbacks that are gone, and one that no size can hold any more
     refuses its pods with the reason. None at all give an empty catalogue.
     """
-    joined = join([parse({"metadata": {"name": name}, "spec": spec}).part for name, spec in specs.items()])
+    joined = join(parts)
     known = {sla_class.name for sla_class in joined.classes}
     classes = [replace(c, fallback=tuple(name for name in c.fallback if name in known)) for c in joined.classes]
     return Merged(make_catalog(joined.sizes, classes), tuple(map(str, sorted(set(joined.problems)))))

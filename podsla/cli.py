@@ -3,32 +3,40 @@
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
 from catalog.problems import InvalidError
 from podsla.commands.admit import admit_command
-from podsla.commands.apply import apply_command  # noqa: F401 - joins the group `catalog`
+from podsla.commands.apply import apply_command  # noqa: F401 - joins the group `catalog`, as diff and revisions do
 from podsla.commands.catalog import catalog_group
 from podsla.commands.classes import classes_command, targets_command
+from podsla.commands.completion import completion_command
 from podsla.commands.controller import controller_command
+from podsla.commands.diff import diff_command  # noqa: F401
+from podsla.commands.doctor import doctor_command
 from podsla.commands.explain import explain_command
+from podsla.commands.revisions import status_command  # noqa: F401
+from podsla.commands.top import top_command
 from podsla.commands.uninstall import uninstall_command
 from podsla.commands.webhook import webhook_command
-from podsla.output import INVALID, USAGE, print_problems
+from podsla.commands.why import why_command
+from podsla.output import INVALID, USAGE, ClusterError, note, print_problems
 
 _EPILOG = """\b
 Exit codes:
   0  done
   1  a pod was refused, a catalogue has lint errors, or a diff breaks running pods
   2  the command line itself was wrong
-  3  a file cannot be used; every problem is printed, and nothing was taken over
+  3  a file cannot be used; every problem is printed, and nothing was taken over; or a cluster cannot be reached
 
 \b
 First steps:
   podsla classes                                     what a pod may ask for
   podsla admit -f deploy.yaml --class net-intensive  what a pod would get
   podsla explain -f deploy.yaml                      why, and what was near
+  podsla why POD                                     in a cluster: why it is where it is, or nowhere
 """
 
 
@@ -47,17 +55,22 @@ for command in (
     classes_command,
     targets_command,
     catalog_group,
+    why_command,
+    top_command,
+    doctor_command,
     webhook_command,
     controller_command,
     uninstall_command,
+    completion_command,
 ):
     cli.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; every expected failure ends in a message and an exit code, never in a traceback."""
+    program = "kubectl podsla" if Path(sys.argv[0]).name.startswith("kubectl-") else "podsla"  # kubectl's plugin
     try:
-        code = cli.main(args=arguments, prog_name="podsla", standalone_mode=False)
+        code = cli.main(args=arguments, prog_name=program, complete_var="_PODSLA_COMPLETE", standalone_mode=False)
     except click.exceptions.Exit as end:
         code = end.exit_code
     except click.ClickException as error:
@@ -68,7 +81,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except InvalidError as error:
         print_problems(error)
         code = INVALID
-    except (BrokenPipeError, SystemExit):  # the reader has seen enough, as in `podsla … | head`; click exits by itself
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except ClusterError as error:
+        note(str(error), style="bad")
+        code = INVALID
+    except (BrokenPipeError, SystemExit) as end:  # click exits by itself: after a completion, and on a broken pipe
+        if not isinstance(end, SystemExit) or end.code:  # the reader has seen enough, as in `podsla … | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     sys.exit(code if isinstance(code, int) else 0)

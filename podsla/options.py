@@ -22,6 +22,7 @@ from webhook.workloads import claim_templates, find_templates, pod_template
 F = TypeVar("F", bound=Callable[..., Any])
 
 STDIN: Final = "-"
+HOME: Final = "podsla-system"
 
 
 def catalog_options(command: F) -> F:
@@ -45,6 +46,15 @@ def catalog_options(command: F) -> F:
 
 def pod_options(command: F) -> F:
     """`-f`, `--class` and `--namespace-labels`: which pods, and where they come from."""
+    return _pod_options(command, required=True)
+
+
+def optional_pod_options(command: F) -> F:
+    """As `pod_options`, for a command that can do without files."""
+    return _pod_options(command, required=False)
+
+
+def _pod_options(command: F, *, required: bool) -> F:
     command = click.option(
         "--namespace-labels",
         metavar="KEY=VALUE,…",
@@ -64,7 +74,7 @@ def pod_options(command: F) -> F:
         "files",
         metavar="FILE",
         multiple=True,
-        required=True,
+        required=required,
         help="Manifests: a file, a folder, or - for standard input; repeat it for several. Any kind that holds pods.",
     )(command)
 
@@ -72,8 +82,23 @@ def pod_options(command: F) -> F:
 def cluster_options(command: F) -> F:
     """`--kubeconfig`, `--context` and `--namespace`: which cluster, and where podsla is in it."""
     command = click.option(
-        "--namespace", default="podsla-system", show_default=True, help="The namespace that podsla is installed in."
+        "-n", "--namespace", default=HOME, show_default=True, help="The namespace that podsla is installed in."
     )(command)
+    return _reach_options(command)
+
+
+def pod_cluster_options(command: F) -> F:
+    """`--kubeconfig`, `--context`, `--namespace` as kubectl has them, and `--podsla-namespace`."""
+    command = click.option(
+        "--podsla-namespace", "home", default=HOME, show_default=True, help="The namespace that podsla is installed in."
+    )(command)
+    command = click.option(
+        "-n", "--namespace", metavar="NAME", help="The namespace to look in; default: that of the context."
+    )(command)
+    return _reach_options(command)
+
+
+def _reach_options(command: F) -> F:
     command = click.option("--context", metavar="NAME", help="A context of the kubeconfig; default: its current one.")(
         command
     )

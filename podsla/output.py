@@ -23,6 +23,11 @@ REFUSED: Final = 1
 USAGE: Final = 2
 INVALID: Final = 3
 
+
+class ClusterError(Exception):
+    """A cluster cannot be read or written as asked; the message says which call, why, and what to do."""
+
+
 _PIPE_COLUMNS: Final = 100_000  # a table in a pipe is never folded: scripts and grep read whole lines
 _PROGRESS_FROM: Final = 200  # items; fewer are done before a bar could be read
 
@@ -30,7 +35,8 @@ _PROGRESS_FROM: Final = 200  # items; fewer are done before a bar could be read
 def console(*, stderr: bool = False) -> Console:
     """Open the console: as wide as the terminal, or without limit in a pipe."""
     stream = sys.stderr if stderr else sys.stdout
-    return Console(file=stream, width=None if stream.isatty() else _PIPE_COLUMNS, highlight=False, soft_wrap=True)
+    width = None if stream.isatty() else _PIPE_COLUMNS
+    return Console(file=stream, width=width, highlight=False, markup=False, soft_wrap=True)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, indent: str = "") -> None:

@@ -1,4 +1,4 @@
-"""`podsla catalog …`: check, show, compare, import and export catalogues."""
+"""`podsla catalog …`: check, show, import and export catalogues."""
 
 import csv
 import io
@@ -7,44 +7,30 @@ from pathlib import Path
 
 import click
 
-from catalog.diff import diff_catalogs, dump_diff, render_diff
 from catalog.dimension import DIMENSIONS, render
-from catalog.fit import compile_index
 from catalog.importers import IMPORTERS, render_catalog
 from catalog.lint import Finding, Severity, lint
-from catalog.load import load_catalog, load_target, read_text
+from catalog.load import load_target, read_text
 from catalog.model import SandboxSize
 from catalog.problems import nearest
 from nodes.export import Provider, cluster_autoscaler, karpenter
 from nodes.offer import UnknownSizeError, offers
-from podsla.commands.admit import today
-from podsla.options import (
-    catalog_options,
-    catalog_paths,
-    find_pods,
-    load_manifests,
-    output_option,
-    parse_labels,
-    read_catalogs,
-    with_class,
-)
+from podsla.options import catalog_options, output_option, read_catalogs
 from podsla.output import REFUSED, note, print_json, print_table, print_value, print_yaml, say
 from podsla.reports import junit
 from podsla.summary import counted, size_fields
-from webhook.admit import Serving
-from webhook.impact import Impact, NamedPod, Outcome, count, impact
 
-_TARGET = click.option("--target", metavar="NAME|FILE", default="kubernetes", show_default=True, help="The cluster.")
+TARGET = click.option("--target", metavar="NAME|FILE", default="kubernetes", show_default=True, help="The cluster.")
 
 
 @click.group("catalog")
 def catalog_group() -> None:
-    """Check, show, compare, import and export spec catalogues."""
+    """Check, show, compare, import and export spec catalogues; publish and watch them in a cluster."""
 
 
 @catalog_group.command("lint")
 @click.argument("files", nargs=-1, metavar="[FILE]...")
-@_TARGET
+@TARGET
 @output_option("table", "json", "yaml", "junit", default="table")
 def lint_command(files: Sequence[str], target: str, form: str) -> None:
     """Check catalogue files, alone and against a target.
@@ -125,82 +111,6 @@ def _gpu(size: SandboxSize) -> str:
     if size.gpu is None:
         return "-"
     return f"{size.gpu.share or size.gpu_count} x {size.gpu.model or 'model not published'}"
-
-
-@catalog_group.command("diff")
-@click.argument("old", metavar="OLD")
-@click.argument("new", metavar="NEW")
-@click.option("--pods", metavar="FILE", multiple=True, help="Manifests or running pods to judge.")
-@click.option("--class", "class_name", metavar="NAME", help="The class of pods that name none.")
-@click.option("--namespace-labels", metavar="KEY=VALUE,…", default="", help="Labels of the pods' namespace.")
-@click.option(
-    "--with", "also", metavar="FILE", multiple=True, help="Files served beside both, as those with the sizes."
-)
-@_TARGET
-@output_option("table", "json", "yaml", default="table")
-def diff_command(
-    old: str,
-    new: str,
-    pods: Sequence[str],
-    class_name: str | None,
-    namespace_labels: str,
-    also: Sequence[str],
-    target: str,
-    form: str,
-) -> None:
-    """Say what differs between two catalogues, and what that does to pods.
-
-    OLD and NEW are files or folders. With --pods, each pod is one of Unchanged, Changes (a new pod like it gets another
-    size; the running one keeps what it was promised), Breaks, NewlyServed, NotServed, NotOurs. Exit code 1 if any
-    breaks.
-
-    \b
-      podsla catalog diff old.yaml new.yaml --pods manifests/
-      kubectl get pods -A -o yaml | podsla catalog diff old.yaml new.yaml --pods -
-    """
-    loaded, labels = load_target(target), parse_labels(namespace_labels)
-    before, after = (load_catalog(catalog_paths([name, *also])) for name in (old, new))
-    found = diff_catalogs(before, after)
-    impacts: tuple[Impact, ...] = ()
-    if pods:
-        named = [
-            NamedPod(pod.title, with_class(pod.pod, class_name), labels) for pod in find_pods(load_manifests(pods))
-        ]
-        serving, edited = (Serving(compile_index(catalog, loaded)) for catalog in (before, after))
-        impacts = impact(named, serving, edited, today())
-    if form == "table":
-        _print_diff(render_diff(found), impacts)
-    else:
-        print_value({**dump_diff(found), "pods": [_impact(i) for i in impacts]}, form)
-    if any(i.outcome is Outcome.BREAKS for i in impacts):
-        raise click.exceptions.Exit(REFUSED)
-
-
-_MARKS = {"+": "good", "-": "bad", "~": "warn"}
-
-
-def _print_diff(lines: Sequence[str], impacts: Sequence[Impact]) -> None:
-    for line in lines:
-        say(line, style=_MARKS.get(line[:1], "dim"))
-    if not impacts:
-        return
-    say()
-    print_table(
-        ["pod", "outcome", "size", "new size", "why"],
-        [[i.name, i.outcome.value, i.size or "-", i.new_size or "-", i.message] for i in impacts],
-    )
-    say()
-    say(", ".join(f"{number} {outcome.value}" for outcome, number in count(impacts).items() if number))
-
-
-def _impact(found: Impact) -> dict[str, str | None]:
-    return {
-        "name": found.name,
-        "outcome": found.outcome.value,
-        "size": found.size,
-        "newSize": found.new_size,
-        "message": found.message,
-    }
 
 
 @catalog_group.command("import")

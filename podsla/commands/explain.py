@@ -1,7 +1,8 @@
 """`podsla explain`: why a pod gets its size, and why the near ones lost."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import click
 from rich.text import Text
@@ -11,16 +12,17 @@ from catalog.fit import Index
 from catalog.pod import read_pod
 from podsla.commands.admit import admit_found, today
 from podsla.options import (
-    Found,
     catalog_options,
     find_pods,
     load_manifests,
     load_serving,
+    optional_pod_options,
     output_option,
     parse_labels,
-    pod_options,
+    pod_cluster_options,
 )
-from podsla.output import REFUSED, note, print_table, print_value, say
+from podsla.output import REFUSED, ClusterError, note, print_table, print_value, say
+from podsla.recorded import Recalled, Today, recall
 from podsla.summary import driver_sentence, reserve_sentence, uncovered_sentence
 from webhook.admit import Answer, Sized
 from webhook.decision import Deny, Ignore, Place
@@ -29,8 +31,10 @@ NEAR_BELOW, NEAR_ABOVE = 5, 2
 
 
 @click.command("explain")
-@pod_options
+@click.argument("running", nargs=-1, metavar="[pod NAME]")
+@optional_pod_options
 @catalog_options
+@pod_cluster_options
 @output_option("table", "json", "yaml", default="table")
 @click.option(
     "--near",
@@ -40,24 +44,40 @@ NEAR_BELOW, NEAR_ABOVE = 5, 2
     help="How many cheaper sizes to show, with what each lacks.",
 )
 def explain_command(
+    running: Sequence[str],
     files: Sequence[str],
     recursive: bool,
     class_name: str | None,
     namespace_labels: str,
     catalogs: Sequence[str],
     target: str,
+    kubeconfig: Path | None,
+    context: str | None,
+    namespace: str | None,
+    home: str,
     form: str,
     near: int,
 ) -> None:
-    """Say why each pod gets its size.
+    """Say why each pod gets its size: pods in files, or one that runs.
 
     Per dimension: what the class promises, what the pod demands, what the size offers, and who keeps it. Then the sizes
     that were near, each with what it lacks.
 
+    Of a running pod, whether a new one like it would get the same today, by what the cluster serves: --catalog and
+    --target have no effect there.
+
     \b
+      podsla explain pod trader-6d4cf56db6-x7k2p -n edge
       podsla explain -f deploy.yaml
       podsla explain -f deploy.yaml --class disk-intensive --target ack-eci
     """
+    if running:
+        if files:
+            raise click.UsageError("name a running pod or files with -f, not both")
+        _explain_running(_pod_name(running), kubeconfig, context, namespace, home, form=form, near=near)
+        return
+    if not files:
+        raise click.UsageError("name manifests with -f, or a running pod: podsla explain pod NAME")
     serving, labels = load_serving(catalogs, target), parse_labels(namespace_labels)
     pods = list(find_pods(load_manifests(files, recursive=recursive)))
     answers = [(found, admit_found(found, class_name, labels, serving, today())) for found in pods]
@@ -65,9 +85,9 @@ def explain_command(
         for position, (found, answer) in enumerate(answers):
             if position:
                 say()
-            _print(found, answer, serving.index, near)
+            _print(found.title, answer, serving.index, near)
     else:
-        explained = [explain(found, answer, serving.index, near) for found, answer in answers]
+        explained = [explain(found.title, answer, serving.index, near) for found, answer in answers]
         print_value(explained[0] if len(explained) == 1 else explained, form)
     if not pods:
         note("no document holds a pod or a pod template", style="warn")
@@ -75,15 +95,79 @@ def explain_command(
         raise click.exceptions.Exit(REFUSED)
 
 
-def explain(found: Found, answer: Answer, index: Index, near: int) -> dict[str, Any]:
+def _pod_name(words: Sequence[str]) -> str:
+    """Read `pod NAME`, `pod/NAME` or `NAME`, as kubectl does."""
+    kind, _, name = "/".join(words).rpartition("/")
+    if kind not in ("", "po", "pod", "pods") or not name:
+        raise click.UsageError(f"{' '.join(words)!r} is no pod; write: podsla explain pod NAME")
+    return name
+
+
+def _explain_running(
+    name: str,
+    kubeconfig: Path | None,
+    context: str | None,
+    namespace: str | None,
+    home: str,
+    *,
+    form: str,
+    near: int,
+) -> None:
+    from podsla.cluster import PODS, connect, told
+
+    reader = connect(kubeconfig, context, namespace, home)
+    with told():
+        pod, labels, serving = reader.all(
+            lambda: reader.api.get(PODS, name, reader.namespace),
+            lambda: reader.namespace_labels(reader.namespace),
+            reader.serving,
+        )
+    if pod is None:
+        raise ClusterError(f"there is no pod {name!r} in namespace {reader.namespace}; name another with -n")
+    found, title = recall(pod, labels, serving.index, today()), f"Pod/{name} in {reader.namespace}"
+    if form != "table":
+        told_today = explain(title, found.answer, serving.index, near)
+        recorded = {"today": found.today.value, "differences": list(found.differences), "record": found.record}
+        print_value({**told_today, **recorded}, form)
+    else:
+        _print_recalled(found)
+        _print(title, found.answer, serving.index, near)
+    if found.today is Today.REFUSED:
+        raise click.exceptions.Exit(REFUSED)
+
+
+def _print_recalled(found: Recalled) -> None:
+    record = found.record
+    if record and found.today is not Today.SAME:
+        say(f"given: {record['size']} for class {record['class']}, revision {record['revision'][:19]}", style="bold")
+        for path, said in record["dimensions"].items():
+            say(f"  {path}: asked {said['ask']}, kept {said['kept']} {said['state']}")
+        say()
+    say(f"today: {_TODAY[found.today]}", style="good" if found.today is Today.SAME else "warn")
+    for difference in found.differences:
+        say(f"  {difference}")
+    say()
+
+
+_TODAY: Final = {
+    Today.SAME: "a new pod like it would get the same",
+    Today.DIFFERS: "a new pod like it would get something else; this one keeps what it was given",
+    Today.REFUSED: "a new pod like it would be refused; this one runs on",
+    Today.LEFT_ALONE: "a new pod like it would get no size",
+    Today.NO_RECORD: "it was created without podsla, and has no size; a new pod like it would get this",
+    Today.UNREADABLE: "its record cannot be read, so nobody knows what it was given; a new pod like it would get this",
+}
+
+
+def explain(title: str, answer: Answer, index: Index, near: int) -> dict[str, Any]:
     """Explain one answer as plain values."""
     if isinstance(answer, Ignore):
-        return {"pod": found.title, "outcome": "left alone", "reason": answer.why.value}
+        return {"pod": title, "outcome": "left alone", "reason": answer.why.value}
     if isinstance(answer, Deny):
-        return {"pod": found.title, "outcome": "refused", "reason": answer.reason.value, "message": answer.message}
+        return {"pod": title, "outcome": "refused", "reason": answer.reason.value, "message": answer.message}
     place = answer.place
     return {
-        "pod": found.title,
+        "pod": title,
         "outcome": "sized",
         "class": place.sla_class.name,
         "catalog": place.sla_class.catalog,
@@ -148,19 +232,19 @@ def near_sizes(index: Index, place: Place, near: int) -> list[dict[str, str]]:
     return rows
 
 
-def _print(found: Found, answer: Answer, index: Index, near: int) -> None:
+def _print(title: str, answer: Answer, index: Index, near: int) -> None:
     if isinstance(answer, Ignore):
-        say(f"{found.title}: left alone ({answer.why})")
+        say(f"{title}: left alone ({answer.why})")
         return
     if isinstance(answer, Deny):
-        say(f"{found.title}: refused, {answer.reason}", style="bad")
+        say(f"{title}: refused, {answer.reason}", style="bad")
         head, separator, rest = answer.message.partition(": ")
         say(f"  {head}{separator}")
         for part in filter(None, rest.split("; ")):
             say(f"    {part}")
         return
     place = answer.place
-    head = f"{found.title}: {place.choice.size.name}"
+    head = f"{title}: {place.choice.size.name}"
     say(head, style="bold")
     say(f"  class {place.sla_class.name} of catalogue {place.sla_class.catalog}, on target {index.target.name}")
     say(f"  {driver_sentence(place)}")

@@ -312,6 +312,13 @@ class TestCatalog:
         pytest.param(["classes", "nett"], id="no such class"),
         pytest.param(["explain", "-f", "x", "--near", "-3"], id="a negative number"),
         pytest.param(["targets", "calic"], id="no such target"),
+        pytest.param(["explain"], id="neither files nor a running pod"),
+        pytest.param(["explain", "pod", "x", "-f", "y"], id="files and a running pod"),
+        pytest.param(["explain", "deployment", "x"], id="nothing that is a pod"),
+        pytest.param(["catalog", "diff", "old.yaml"], id="one catalogue to compare"),
+        pytest.param(["catalog", "diff", "--cluster"], id="nothing to compare a cluster with"),
+        pytest.param(["catalog", "diff", "--cluster", "a", "--pods", "b"], id="pods of files for a cluster"),
+        pytest.param(["catalog", "rollback", "x", "--to-revision", "0"], id="revisions begin at 1"),
     ],
 )
 def test_a_wrong_command_line_is_exit_code_2(shell: Shell, arguments: Sequence[str]) -> None:
@@ -322,10 +329,64 @@ def test_a_wrong_command_line_is_exit_code_2(shell: Shell, arguments: Sequence[s
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["admit"], ["explain"], ["classes"], ["catalog"], ["catalog", "diff"], ["webhook"]]
+    "command",
+    [
+        [],
+        ["admit"],
+        ["explain"],
+        ["classes"],
+        ["catalog"],
+        ["catalog", "diff"],
+        ["webhook"],
+        ["why"],
+        ["top"],
+        ["doctor"],
+        ["catalog", "status"],
+        ["catalog", "history"],
+        ["catalog", "rollback"],
+        ["completion"],
+    ],
 )
 def test_every_command_explains_itself(shell: Shell, command: Sequence[str]) -> None:
     ran = shell.run(*command, "--help")
 
     assert ran.code == 0
     assert ran.out.startswith("Usage: podsla")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["why", "x"], ["top"], ["doctor"], ["explain", "pod", "x"], ["catalog", "status"], ["catalog", "history", "x"]],
+    ids=" ".join,
+)
+def test_without_a_cluster_a_command_says_how_to_name_one(
+    shell: Shell, command: Sequence[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/nowhere/config")
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+
+    ran = shell.run(*command)
+
+    assert (ran.code, ran.out) == (3, "")
+    assert "name one with --kubeconfig" in ran.err
+
+
+@pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
+def test_completion(shell: Shell, name: str) -> None:
+    ran = shell.run("completion", name)
+
+    assert (ran.code, "_PODSLA_COMPLETE" in ran.out) == (0, True)
+
+
+def test_completion_knows_the_commands(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_PODSLA_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "podsla catalog ro")
+    monkeypatch.setenv("COMP_CWORD", "2")
+
+    assert shell.run().out == "plain,rollback\n"
+
+
+def test_as_a_plugin_it_calls_itself_as_it_was_called(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["/usr/local/bin/kubectl-podsla"])
+
+    assert shell.run("why", "--help").out.startswith("Usage: kubectl podsla why")

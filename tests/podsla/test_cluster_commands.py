@@ -6,6 +6,7 @@ import pytest
 
 from podsla.commands.apply import outcome_of
 from podsla.commands.uninstall import holder_of, holders
+from podsla.output import print_table
 from webhook.secret import pair_of
 
 
@@ -76,3 +77,9 @@ def test_holder(lease: dict[str, Any] | None, expected: tuple[str, str, int] | N
 )
 def test_pair(secret: dict[str, Any] | None, expected: tuple[bytes, bytes] | None) -> None:
     assert pair_of(secret) == expected
+
+
+def test_a_table_prints_brackets_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(["what"], [["spec.sizes[red].name"]])
+
+    assert capsys.readouterr().out == "WHAT\nspec.sizes[red].name\n"

@@ -1,0 +1,234 @@
+"""Is what is written also served, and can nodes hold what classes promise. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
+from typing import Any, Final
+
+from catalog.fit import Index, compile_index
+from catalog.keys import CLASS, DEFAULT_CLASS, OPT_OUT, RECORD
+from catalog.load import DEFAULT_TARGET, load_target
+from catalog.model import SlaClass
+from catalog.problems import InvalidError, nearest
+from catalog.served import TARGET_CONFIG_MAP, TARGET_KEY, Served, build, find_accepted
+from catalog.target import read_target
+from catalog.yamltext import parse_documents
+from nodes.bound import keep_promises, read_bound
+from nodes.capacity import LABELS, RESOURCES, size_of
+from nodes.offer import node_offer
+from nodes.placement import Lack, Missing, Place, judge, read_needs, read_places
+from nodes.proposals import by_type
+from nodes.standing import class_uses
+from nodes.usage import NodeUsage, read_amounts, render_amount, usage
+from podsla.health.findings import Finding, Object, Reason, Snapshot, error, some, warning
+from podsla.summary import counted
+from webhook.admit import Serving, Sized, admit
+from webhook.decision import Deny
+from webhook.decision import Reason as Refusal
+
+_PASSING: Final = "node.kubernetes.io/"  # taints that come and go by themselves
+_SYSTEM: Final = frozenset({"kube-system", "kube-public", "kube-node-lease", "podsla-system", "podsla-agents"})
+
+
+def check_serving(found: Snapshot) -> Iterator[Finding]:
+    """Judge catalogues, target, nodes, classes, namespaces and pods; nothing where what serves cannot be known."""
+    if found.hidden & {"catalogues", "controller revisions"}:
+        return
+    yield from _catalogs(found.catalogs)
+    accepted = find_accepted(found.catalogs, found.revisions, found.runtime_classes)
+    if accepted is None:
+        message = f"a revision that a catalogue's status names is not in {found.home}: a replica that starts serves "
+        advice = "nothing; write the catalogue again: podsla catalog apply"
+        yield error(Reason.REVISION_MISSING, "ControllerRevisions", message + advice)
+        return
+    if "config maps" not in found.hidden:
+        yield from _target(found.target, accepted.target)
+    try:
+        served = build(accepted, load_target(DEFAULT_TARGET))
+    except InvalidError as problem:
+        message = f"what was accepted of it cannot be read by this podsla: {problem.problems[0]}; upgrade podsla"
+        yield error(Reason.TARGET_REFUSED, f"ConfigMap/{TARGET_CONFIG_MAP}", message)
+        return
+    for line in served.problems:
+        yield error(Reason.CATALOGS_MISFIT, "served catalogues", f"{line}; pods of these classes are refused")
+    if "nodes" not in found.hidden:
+        yield from _nodes(found, served)
+    index = compile_index(served.catalog, served.target)
+    yield from _classes(found, index)
+    yield from _defaults(found.namespaces, index, found.now.date())
+    yield from _pods(found.pods, served)
+
+
+def _catalogs(catalogs: Sequence[Object]) -> Iterator[Finding]:
+    if not catalogs:
+        message = "none is published, so every pod with a class is refused: podsla catalog apply ecs classes"
+        yield error(Reason.NO_CATALOG, "SpecCatalogs", message)
+    for thing in catalogs:
+        metadata, status = thing["metadata"], thing.get("status") or {}
+        subject = f"SpecCatalog/{metadata['name']}"
+        conditions: Mapping[str, Any] = {c["type"]: c for c in status.get("conditions") or ()}
+        condition, followed = conditions.get("Accepted", {}), conditions.get("Followed", {})
+        judged, written = status.get("observedGeneration") or 0, metadata.get("generation") or 0
+        if judged < written:
+            message = f"generation {written} is not judged, {judged} was the last; is a controller running?"
+            yield warning(Reason.CATALOG_NOT_JUDGED, subject, message)
+        elif condition.get("status") != "True":
+            make = warning if status.get("serving") else error
+            advice = (
+                f"podsla catalog rollback {metadata['name']} puts back what serves" if status.get("serving") else ""
+            )
+            told = f"{condition.get('reason')}: {condition.get('message')}"
+            yield make(Reason.CATALOG_REFUSED, subject, "; ".join(filter(None, (told, advice))))
+        if followed.get("status") == "False":
+            yield warning(Reason.NODES_HELD, subject, f"{followed.get('message')}; it ends as these pods leave")
+
+
+def _target(config_map: Object | None, accepted: tuple[int, str] | None) -> Iterator[Finding]:
+    text = ((config_map or {}).get("data") or {}).get(TARGET_KEY)
+    if config_map is None or (accepted and text == accepted[1]):
+        return
+    subject = f"ConfigMap/{TARGET_CONFIG_MAP}"
+    serves = f"revision {accepted[0]} serves on" if accepted else "the shipped target serves"
+    if text is None:
+        yield warning(Reason.TARGET_REFUSED, subject, f"has no key {TARGET_KEY}, and {serves}; add it")
+        return
+    try:
+        read_target(parse_documents(text, subject))
+    except InvalidError as problem:
+        yield warning(Reason.TARGET_REFUSED, subject, f"{problem.problems[0]}; {serves}; correct it")
+    else:
+        message = f"the newest edit is not taken over, and {serves}; is a controller running?"
+        yield warning(Reason.TARGET_NOT_JUDGED, subject, message)
+
+
+def _nodes(found: Snapshot, served: Served) -> Iterator[Finding]:
+    sizes = {size.name: size for size in served.catalog.sizes}
+    unknown: dict[str, list[str]] = {}
+    lesser: dict[str, list[str]] = {}
+    for node in found.nodes:
+        name = size_of(node)
+        if name is None or (name in sizes and not served.target.has(sizes[name])):
+            continue
+        if name not in sizes:
+            unknown.setdefault(name, []).append(node["metadata"]["name"])
+            continue
+        offer = node_offer(sizes[name], served.target)
+        wanted = {key: value for key, value in offer.labels.items() if key in LABELS}
+        if missing := _unpublished(node, wanted, offer.capacity):
+            lesser.setdefault(missing, []).append(node["metadata"]["name"])
+    for name, nodes in sorted(unknown.items()) if sizes else ():
+        message = (
+            f"{some(nodes)} are of this type, and no catalogue has it, so they offer nothing; {nearest(name, sizes)}"
+        )
+        yield warning(Reason.UNKNOWN_NODE_TYPE, f"type {name}", message)
+    for missing, nodes in sorted(lesser.items()):
+        message = f"{some(nodes)} publish {missing}; is a controller running, and does nothing else write there?"
+        yield error(Reason.NODE_NOT_PUBLISHED, counted(len(nodes), "node"), message)
+    for used in usage(found.nodes, found.pods):
+        for resource in sorted(RESOURCES & used.promised.keys()):
+            if used.over(resource):
+                promised, whole = (render_amount(resource, each.get(resource, 0)) for each in _figures(used))
+                message = f"{resource}: {promised} is promised, and it has {whole}; it ends as pods leave"
+                yield warning(Reason.NODE_OVER_PROMISED, f"Node/{used.node}", message)
+
+
+def _figures(used: NodeUsage) -> tuple[Mapping[str, int], Mapping[str, int]]:
+    return used.promised, used.allocatable
+
+
+def _unpublished(node: Object, labels: Mapping[str, str], capacity: Mapping[str, int]) -> str:
+    """Say what a node publishes less of than its size offers; more may be held up for pods that were promised it."""
+    status = node.get("status") or {}
+    if "cpu" not in (status.get("capacity") or {}):
+        return ""  # it is not up
+    there = node["metadata"].get("labels") or {}
+    have = read_amounts(status.get("allocatable") or {})
+    lacking = [f"no label {key}" for key in sorted(labels) if key not in there]
+    lacking += [
+        f"{render_amount(resource, have[resource])} {resource} of {render_amount(resource, figure)}"
+        if resource in have
+        else f"no {resource}"
+        for resource, figure in sorted(capacity.items())
+        if have.get(resource, 0) < figure
+    ]
+    return ", ".join(lacking)
+
+
+def _classes(found: Snapshot, index: Index) -> Iterator[Finding]:
+    empty = _empty(found.nodes)
+    for name, sla_class in index.catalog.classes.items():
+        probe = {
+            "metadata": {"name": "probe", "annotations": {CLASS: name}},
+            "spec": {"containers": [{"name": "probe", "image": "probe"}]},
+        }
+        answer = admit(probe, open_labels(sla_class), Serving(index), found.now.date())
+        subject = f"class {name}"
+        if isinstance(answer, Deny) and answer.reason is not Refusal.CLASS_RETIRED:
+            yield error(Reason.CLASS_REFUSES_ALL, subject, f"{answer.reason}: {answer.message}")
+        if isinstance(answer, Sized) and empty:
+            verdicts = judge(read_needs(answer.pod), empty)
+            if not any(verdict.fits for verdict in verdicts):
+                lacks = by_type(verdicts)
+                best = [_told(row.best) for row in lacks if row.node_type == lacks[0].node_type]
+                message = f"none of {len(empty)} nodes can hold a pod of it, even empty; {lacks[0].node_type} comes "
+                advice = f"nearest and lacks {', '.join(best)}: add nodes of a size that serves it, or label these"
+                yield warning(Reason.CLASS_FITS_NO_NODE, subject, message + advice)
+
+
+def _empty(nodes: Sequence[Object]) -> list[Place]:
+    """Read nodes as if no pod were on them, and without what comes and goes."""
+    bare = [{**node, "spec": {"taints": _lasting(node)}} for node in nodes]
+    return list(read_places(bare, usage(bare, ())))
+
+
+def _lasting(node: Object) -> list[Mapping[str, Any]]:
+    taints = (node.get("spec") or {}).get("taints") or ()
+    return [taint for taint in taints if not str(taint.get("key", "")).startswith(_PASSING)]
+
+
+def _told(missing: Missing) -> str:
+    if missing.asked:
+        asked, have = (render_amount(missing.what, each) for each in (missing.asked, missing.allocatable))
+        return f"{missing.what} ({have} of {asked})"
+    if missing.lack is Lack.LABEL:
+        return f"{missing.what} {missing.wanted} (has {missing.found or 'none'})"
+    return missing.what
+
+
+def open_labels(sla_class: SlaClass) -> dict[str, str]:
+    """Make labels of a namespace that may use the class."""
+    wanted = [r for r in sla_class.namespaces or () if r.operator in ("In", "Exists")]
+    return {r.key: r.values[0] if r.values else "" for r in wanted}
+
+
+def _defaults(namespaces: Sequence[Object], index: Index, day: date) -> Iterator[Finding]:
+    """Judge the default class of each namespace, as a pod would meet it that says nothing."""
+    probe = {"metadata": {"name": "probe"}, "spec": {"containers": [{"name": "probe", "image": "probe"}]}}
+    for namespace in namespaces:
+        labels = namespace["metadata"].get("labels") or {}
+        if DEFAULT_CLASS not in labels or labels[DEFAULT_CLASS] == OPT_OUT:
+            continue
+        answer = admit(probe, labels, Serving(index), day)
+        if isinstance(answer, Deny):
+            message = f"{DEFAULT_CLASS}={labels[DEFAULT_CLASS]}, and every pod is refused: {answer.message}"
+            yield error(Reason.DEFAULT_CLASS_UNUSABLE, f"Namespace/{namespace['metadata']['name']}", message)
+
+
+def _pods(pods: Sequence[Object], served: Served) -> Iterator[Finding]:
+    unsized = []
+    for pod in pods:
+        metadata = pod["metadata"]
+        annotations = metadata.get("annotations") or {}
+        asks = annotations.get(CLASS, OPT_OUT) != OPT_OUT and metadata.get("namespace") not in _SYSTEM
+        if asks and RECORD not in annotations:
+            unsized.append(f"{metadata.get('namespace')}/{metadata['name']}")
+    if unsized:
+        message = f"{some(unsized)} name a class and were created without podsla; delete them to have them created anew"
+        yield warning(Reason.POD_NOT_SIZED, counted(len(unsized), "pod"), message)
+    offers = {size.name: served.target.offer(size) for size in served.catalog.sizes}
+    for use in class_uses(read_bound(map(keep_promises, pods)), offers.get):
+        if use.misfits:
+            message = (
+                f"{use.misfits} of {use.pods} pods have a size that is gone, or offers less than they were promised"
+            )
+            advice = "; they run on; created anew, they get another size or are refused: podsla explain pod"
+            yield warning(Reason.PODS_MISFIT, f"class {use.name}", message + advice)
