@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from catalog.accept import merge
+from catalog.accept import Memo, merge_parts
 from catalog.keys import TARGET
 from catalog.model import Catalog
 from catalog.quantity import parse_cpu_m, parse_integer
@@ -81,17 +81,20 @@ def find_accepted(
     return Accepted(tuple(good), _newest_target(revisions), read_overheads(classes))
 
 
-def build(accepted: Accepted, default: Target) -> Served:
+def build(accepted: Accepted, default: Target, memo: Memo) -> Served:
     """
     Merge what is to be served; a class that leans on what is gone is served as far as it can be.
 
     Args:
         default: The target where none was accepted yet.
+        memo: Keeps what was read from call to call: an edit of one catalogue has no other read again.
 
     Raises:
         InvalidError: The accepted target cannot be read, which a newer podsla may have written.
     """
-    merged = merge({kept.catalog: kept.spec for kept in accepted.kept})
+    specs = [({"metadata": {"name": k.catalog}, "spec": k.spec}, (k.name, k.revision)) for k in accepted.kept]
+    merged = merge_parts([memo.read(thing, key).part for thing, key in specs])
+    memo.forget()
     target = default
     if accepted.target is not None:
         target = read_target(parse_documents(accepted.target[1], f"configmap/{TARGET_CONFIG_MAP}"))

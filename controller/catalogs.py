@@ -4,9 +4,10 @@ import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from catalog.accept import Memo, Verdict, judge, status_of
+from catalog.accept import Memo, judge
 from catalog.merged import needed, read_merged
 from catalog.stored import Kept, prune, read_kept, revision_object
+from catalog.verdict import Verdict, status_of
 from controller.metrics import Metrics
 from controller.world import World, patch_version
 from kube.api import Object

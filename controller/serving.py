@@ -3,6 +3,7 @@
 import logging
 from typing import Final
 
+from catalog.accept import Memo
 from catalog.load import DEFAULT_TARGET, load_target
 from catalog.merged import plan_merged, read_merged
 from catalog.served import Accepted, Served, build, find_accepted
@@ -17,7 +18,7 @@ class Serving:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.default = load_target(DEFAULT_TARGET)
+        self.default, self.memo = load_target(DEFAULT_TARGET), Memo()
         self.accepted: Accepted | None = None
         self._served: Served | None = None
 
@@ -26,7 +27,7 @@ class Serving:
         world = self.world
         found = find_accepted(world.catalogs.items(), world.revisions.items(), world.runtime_classes.items())
         if found is not None and (self.accepted is None or found.key != self.accepted.key):
-            self._served, self.accepted = build(found, self.default), found
+            self._served, self.accepted = build(found, self.default, self.memo), found
         return self._served
 
     def reconcile(self) -> bool:

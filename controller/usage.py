@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from catalog.accept import with_condition
 from catalog.stored import read_kept
+from catalog.verdict import with_condition
 from controller.capacity import Capacity
 from controller.metrics import Metrics
 from controller.serving import Serving

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from catalog.accept import Memo
 from catalog.fit import compile_index
 from catalog.load import DEFAULT_TARGET, load_target
 from catalog.served import Served, build, find_accepted
@@ -83,7 +84,7 @@ class Reader:
             lambda: self.read(CONTROLLER_REVISIONS, self.home), lambda: self.read(RUNTIME_CLASSES)
         )
         found = find_accepted([], revisions, classes)
-        return build(found, load_target(DEFAULT_TARGET)).target if found else load_target(DEFAULT_TARGET)
+        return build(found, load_target(DEFAULT_TARGET), Memo()).target if found else load_target(DEFAULT_TARGET)
 
     def served(self) -> Served:
         """
@@ -101,7 +102,7 @@ class Reader:
         if found is None:
             message = f"a revision that is served is not in namespace {self.home}; `podsla doctor` tells more"
             raise ClusterError(message)
-        return build(found, load_target(DEFAULT_TARGET))
+        return build(found, load_target(DEFAULT_TARGET), Memo())
 
     def serving(self) -> Serving:
         """Compile what is served, as a replica does."""

@@ -4,11 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from catalog.accept import Memo, Parsed, Verdict, judge, merge_parts, parse
+from catalog.accept import Memo, Parsed, judge, merge_parts, parse
 from catalog.diff import CatalogDiff, diff_catalogs
 from catalog.model import Catalog
 from catalog.reader import Part, make_catalog
 from catalog.stored import Kept, by_age, kept_of, last_good
+from catalog.verdict import Verdict
 
 Object: TypeAlias = Mapping[str, Any]
 

@@ -14,6 +14,7 @@ from typing import Final
 
 from flask import Flask
 
+from catalog.accept import Memo
 from catalog.fit import Index, compile_index
 from catalog.load import DEFAULT_TARGET, load_target
 from catalog.merged import catalog_of, read_merged
@@ -45,7 +46,7 @@ class Live:
         self.revisions = Watched(api, CONTROLLER_REVISIONS, namespace=namespace, on_change=wake)
         self.runtime_classes = Watched(api, RUNTIME_CLASSES, on_change=wake)
         self.namespaces = Watched(api, NAMESPACES)
-        self.default = load_target(DEFAULT_TARGET)
+        self.default, self.memo = load_target(DEFAULT_TARGET), Memo()
         self._serving: Serving | None = None
         self._key: object = None
 
@@ -84,7 +85,7 @@ class Live:
         found = find_accepted(self.catalogs.items(), self.revisions.items(), self.runtime_classes.items())
         if found is None or found.key == self._key:
             return
-        served = build(found, self.default)
+        served = build(found, self.default, self.memo)
         index = compile_index(served.catalog, served.target)
         self._serving, self._key = Serving(index, self._earlier(index)), found.key
         self._built.set()

@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import click
 
-from catalog.accept import Verdict
 from catalog.diff import CatalogDiff, diff_catalogs, dump_diff, render_diff
 from catalog.fit import Index, compile_index
 from catalog.keys import DEFAULT_CLASS, DOMAIN
@@ -17,6 +16,7 @@ from catalog.load import load_catalog, load_documents, load_target
 from catalog.merged import catalog_of, read_merged
 from catalog.stored import Kept, read_kept
 from catalog.target import Target
+from catalog.verdict import Verdict
 from nodes.bound import Bound, by_node, keep_promises, read_bound, used_classes
 from nodes.capacity import Held, plan
 from podsla.commands.admit import today

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any, Final
 
+from catalog.accept import Memo
 from catalog.fit import Index, compile_index
 from catalog.keys import CLASS, DEFAULT_CLASS, OPT_OUT, RECORD
 from catalog.load import DEFAULT_TARGET, load_target
@@ -43,7 +44,7 @@ def check_serving(found: Snapshot) -> Iterator[Finding]:
     if "config maps" not in found.hidden:
         yield from _target(found.target, accepted.target)
     try:
-        served = build(accepted, load_target(DEFAULT_TARGET))
+        served = build(accepted, load_target(DEFAULT_TARGET), Memo())
     except InvalidError as problem:
         message = f"what was accepted of it cannot be read by this podsla: {problem.problems[0]}; upgrade podsla"
         yield error(Reason.TARGET_REFUSED, f"ConfigMap/{TARGET_CONFIG_MAP}", message)

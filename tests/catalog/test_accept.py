@@ -11,24 +11,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catalog.accept import (
-    MAX_MESSAGE_CHARACTERS,
-    Keep,
-    Memo,
-    Merged,
-    Parsed,
-    Reason,
-    Verdict,
-    judge,
-    merge,
-    parse,
-    status_of,
-)
+from catalog.accept import Memo, Merged, Parsed, judge, merge, parse
 from catalog.dimension import VCPU
 from catalog.load import load_documents, shipped_catalogs
 from catalog.model import SandboxSize
 from catalog.reader import read_catalog
 from catalog.stored import KEPT, kept_of, last_good, prune, read_kept, revision_object
+from catalog.verdict import MAX_MESSAGE_CHARACTERS, Keep, Reason, Verdict, status_of
 from catalog.yamltext import parse_documents
 from tests.sample import CLASSES, SIZES
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from catalog.accept import Reason
+from catalog.verdict import Reason
 from tests.catalog.test_accept import ACCEPTED, NET, NET_AT_900, NODES, Cluster, outcome
 
 TWO = "{classes: [{name: net, floor: {network: {pps: 600k}}}, {name: disk}]}"

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from catalog.accept import Memo
 from catalog.load import DEFAULT_TARGET, load_target
 from catalog.served import build, find_accepted, read_overheads
 from catalog.stored import revision_object
@@ -44,7 +45,7 @@ def test_what_was_accepted_is_served_and_not_what_was_written_since(default: Tar
     found = find_accepted([edited], [kept(edited, "sha256:a", SIZES | CLASSES)], [])
 
     assert found is not None
-    served = build(found, default)
+    served = build(found, default, Memo())
     assert [size.name for size in served.catalog.sizes] == ["lab.g1.large"]
     assert list(served.catalog.classes) == ["small"]
     assert served.problems == ()
@@ -54,7 +55,7 @@ def test_a_catalogue_that_was_never_accepted_is_not_served(default: Target) -> N
     found = find_accepted([catalog("lab", SIZES, None)], [], [])
 
     assert found is not None
-    assert build(found, default).catalog.sizes == ()
+    assert build(found, default, Memo()).catalog.sizes == ()
 
 
 def test_a_revision_that_is_named_and_not_seen_yet_is_waited_for() -> None:
@@ -77,7 +78,7 @@ def test_sizes_and_classes_of_several_catalogues_are_one(default: Target) -> Non
 
     assert found is not None
     assert [one.catalog for one in found.kept] == ["classes", "sizes"]
-    served = build(found, default).catalog
+    served = build(found, default, Memo()).catalog
     assert (len(served.sizes), list(served.classes)) == (1, ["small"])
 
 
@@ -87,7 +88,7 @@ def test_the_newest_accepted_target_serves_with_the_overhead_of_its_runtime_clas
     found = find_accepted([], [target(2, TARGET), target(10, TARGET.replace("lab", "newest"))], [kata])
 
     assert found is not None
-    served = build(found, default).target
+    served = build(found, default, Memo()).target
     assert served.name == "newest"
     runtime = served.runtime("rund")
     assert runtime is not None

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import pytest
 
+from catalog.accept import Memo
 from catalog.load import DEFAULT_TARGET, load_target
 from catalog.merged import read_merged
 from catalog.served import build, find_accepted
@@ -81,7 +82,7 @@ def served_pps(api: Api) -> int | None:
     catalogs, revisions = list(api.list(SPEC_CATALOGS)), list(api.list(CONTROLLER_REVISIONS, NAMESPACE))
     found = find_accepted(catalogs, revisions, list(api.list(RUNTIME_CLASSES)))
     assert found is not None, "a status names a revision that is not kept"
-    sizes = build(found, load_target(DEFAULT_TARGET)).catalog.sizes
+    sizes = build(found, load_target(DEFAULT_TARGET), Memo()).catalog.sizes
     return sizes[0].figures[3] if sizes else None
 
 

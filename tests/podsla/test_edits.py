@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from catalog.accept import Memo, Reason, judge
+from catalog.accept import Memo, judge
 from catalog.diff import render_diff
 from catalog.stored import Kept, read_kept, revision_object
+from catalog.verdict import Reason
 from catalog.yamltext import parse_documents
 from podsla.commands.diff import alike
 from podsla.edits import RollbackError, choose, compare, history, try_edit
