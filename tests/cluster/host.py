@@ -35,13 +35,26 @@ def start(cluster: Cluster, *, instance_type: str = INSTANCE_TYPE) -> None:
     _claim(cluster, node)
     node_network.prepare(cluster)
     _write_files(cluster, node)
-    env = {"PATH": f"{node.config}/bin{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+    env = _path(node)
     containerd = start_process(cluster, "containerd", node.containerd(), env=env)
     wait_ready(cluster, "containerd answers", lambda: _runs(node, "version"), containerd)
     for archive in (archives.pause(binaries.cache_folder()), archives.agnhost(binaries.cache_folder())):
         import_image(cluster, archive)
     kubelet = start_process(cluster, "kubelet", node.kubelet(), env=env)
     node_network.wait_for_node(cluster, HOST, kubelet, READY_S)
+
+
+def restart_kubelet(cluster: Cluster) -> None:
+    """Stop the kubelet and start it again; pods run on meanwhile, and it admits them anew."""
+    if process := node_network.running(cluster, "kubelet"):
+        stop_process(process)
+    node = _node(cluster, INSTANCE_TYPE)
+    kubelet = start_process(cluster, "kubelet", node.kubelet(), env=_path(node))
+    node_network.wait_for_node(cluster, HOST, kubelet, READY_S)
+
+
+def _path(node: Node) -> dict[str, str]:
+    return {"PATH": f"{node.config}/bin{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
 
 
 def stop(cluster: Cluster) -> None:

@@ -75,6 +75,12 @@ def stop(cluster: Cluster) -> None:
         stop_process(process)
 
 
+def restart_kubelet() -> None:
+    """Restart the kubelet; pods run on meanwhile, and it admits them anew."""
+    if (ran := run(["systemctl", "restart", "kubelet"])).returncode:
+        raise ClusterError(f"the kubelet of node {VM} does not restart: {ran.output.strip()[-400:]}")
+
+
 def run(argv: Sequence[str], *, deadline_s: float = 120.0) -> Ran:
     """Run a program in the virtual machine as root, for instance `systemctl daemon-reload`."""
     return run_in_guest(_AGENT, argv, deadline_s=deadline_s)

@@ -4,6 +4,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from kube.api import Object, Resource
+from tests.cluster import host, vm
+from tests.cluster.archives import PAUSE
+from tests.cluster.nodeconfig import HOST, VM
+from tests.cluster.state import Cluster
 from tests.system.user import User
 from tests.waiting import eventually
 
@@ -37,6 +41,25 @@ def wait_running(user: User, name: str) -> Object:
     found = eventually(running, f"pod {name} runs", RUNNING_S)
     assert found is not None
     return found
+
+
+def restart_kubelets(user: User, cluster: Cluster, mark: str) -> None:
+    """Restart both kubelets, and wait until each has admitted its pods anew: those that it had, then one more."""
+    host.restart_kubelet(cluster)
+    vm.restart_kubelet()
+    names = {node: f"{mark}-{node}" for node in (HOST, VM)}
+    for node, name in names.items():
+        create_pod(user, name, node, {"image": PAUSE})
+    for name in names.values():
+        wait_running(user, name)
+
+
+def state(user: User, name: str) -> tuple[str, str, int]:
+    """Which pod it is, its phase, and how often its container was restarted."""
+    pod = user.api.get(PODS, name, NAMESPACE)
+    assert pod is not None
+    (container,) = pod["status"]["containerStatuses"]
+    return pod["metadata"]["uid"], pod["status"]["phase"], container["restartCount"]
 
 
 def run_in(user: User, pod: str, *argv: str) -> str:

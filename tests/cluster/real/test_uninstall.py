@@ -10,7 +10,7 @@ import pytest
 
 from kube.api import Api, Object
 from tests.cluster.archives import PAUSE
-from tests.cluster.real.pods import NAMESPACE, PODS
+from tests.cluster.real.pods import NAMESPACE, PODS, restart_kubelets, state
 from tests.cluster.state import Cluster
 from tests.system.user import User
 from tests.waiting import eventually
@@ -53,14 +53,17 @@ def bystanders(user: User) -> Iterator[list[str]]:
 def test_podsla_goes_without_a_trace_and_holds_up_nobody(
     installed: User, cluster: Cluster, classed: dict[str, Object]
 ) -> None:
-    """Nodes with pods that hold reservations are left as they are, until told otherwise."""
+    """Nodes keep what their pods need, so that restarted kubelets fail none, until told otherwise."""
     with bystanders(installed) as created:
         eventually(lambda: created, "a pod is created before")
         careful = installed.podsla("uninstall")
         count = more_than(created, 0)
-        forced = installed.podsla("uninstall", "--force")
-        count = more_than(created, count)
         deleted = installed.kubectl("delete", "--ignore-not-found", "-k", str(cluster.folder / "install"))
+        count = more_than(created, count)
+        restart_kubelets(installed, cluster, "uninstalled")
+        for name, before in classed.items():
+            assert state(installed, name) == (before["metadata"]["uid"], "Running", 0)
+        forced = installed.podsla("uninstall", "--force")
         count = more_than(created, count)
         eventually(lambda: traces(installed) == [], "no trace is left", 60.0)
         eventually(lambda: len(created) > count, "a pod is created after")
@@ -78,14 +81,6 @@ def more_than(created: list[str], count: int) -> int:
     """Check that pods were created meanwhile."""
     assert len(created) > count
     return len(created)
-
-
-def state(user: User, name: str) -> tuple[str, str, int]:
-    """Which pod it is, its phase, and how often its container was restarted."""
-    pod = user.api.get(PODS, name, NAMESPACE)
-    assert pod is not None
-    (container,) = pod["status"]["containerStatuses"]
-    return pod["metadata"]["uid"], pod["status"]["phase"], container["restartCount"]
 
 
 def traces(user: User) -> list[str]:
