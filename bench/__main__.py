@@ -21,6 +21,7 @@ from flask import Response as HttpResponse
 from rich.console import Console
 from rich.table import Table
 
+from bench.attach import bench_attach
 from catalog.fit import Index, compile_index
 from catalog.load import SHIPPED_CATALOG, load_catalog, load_target
 from catalog.model import Catalog
@@ -217,6 +218,7 @@ def main() -> None:
         ("decision and patch", bench_decision(catalog, lambda c: compile_index(c, target))),
         ("Flask application", bench_flask(serving)),
         (f"memory over {REVIEWS} reviews", bench_memory(serving)),
+        ("GPU attach, the node's part", bench_attach()),
     )
     for name, rows in parts:
         progress.print(f"measuring: {name} …", style="dim")

@@ -9,6 +9,7 @@ import click
 
 from catalog.problems import InvalidError
 from podsla.commands.admit import admit_command
+from podsla.commands.agent import agent_command
 from podsla.commands.apply import apply_command  # noqa: F401 - joins the group `catalog`, as diff and revisions do
 from podsla.commands.catalog import catalog_group
 from podsla.commands.classes import classes_command, targets_command
@@ -17,6 +18,7 @@ from podsla.commands.controller import controller_command
 from podsla.commands.diff import diff_command  # noqa: F401
 from podsla.commands.doctor import doctor_command
 from podsla.commands.explain import explain_command
+from podsla.commands.gpu import gpu_group
 from podsla.commands.revisions import status_command  # noqa: F401
 from podsla.commands.top import top_command
 from podsla.commands.uninstall import uninstall_command
@@ -60,6 +62,8 @@ for command in (
     doctor_command,
     webhook_command,
     controller_command,
+    agent_command,
+    gpu_group,
     uninstall_command,
     completion_command,
 ):

@@ -236,6 +236,7 @@ STATUS = {
     "serving": "sha256:ab",
     "classes": 1,
     "sizes": 2,
+    "pods": 118,
     "conditions": [
         {
             "type": "Accepted",
@@ -254,10 +255,10 @@ def test_a_catalogue_is_read_at_a_glance(admin: User) -> None:
     patch = json.dumps({"status": STATUS})
     run(admin, "patch", "spec", "test", "--subresource=status", "--type=merge", "-p", patch)
     head, row = (line.split() for line in run(admin, "get", "spec", "test").splitlines())
-    assert head == ["NAME", "ACCEPTED", "REASON", "CLASSES", "SIZES", "AGE"]
-    assert row[:-1] == ["test", "True", "Accepted", "1", "2"]
+    assert head == ["NAME", "ACCEPTED", "REASON", "CLASSES", "SIZES", "PODS", "AGE"]
+    assert row[:-1] == ["test", "True", "Accepted", "1", "2", "118"]
     wide = run(admin, "get", "podsla", "-o", "wide", "--no-headers").split()
-    assert wide[6:] == ["sha256:ab", "serves"]
+    assert wide[7:] == ["sha256:ab", "serves"]
     run(admin, "delete", "spec", "test")
 
 

@@ -1,0 +1,233 @@
+"""
+Device rules ↔ the instructions of a BPF_PROG_TYPE_CGROUP_DEVICE program. Pure: bytes in, bytes out.
+
+A program of ours is a prologue, two instructions for each device, and then, word for word, the program that stood there
+before: what ours does not allow falls through to it. Scratch is r0, since that program starts by reading r1.
+"""
+
+import os
+import re
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import IntFlag
+from functools import lru_cache
+from typing import Final
+
+CHARACTER: Final = 2  # of the context's device types; 1 is a block device
+SIZE: Final = 8
+_MAX: Final = 0xFFFFFFFF
+_LOAD_WORD: Final = 0x61
+_EXIT: Final = 0x95
+_GOTO: Final = 0x05
+NAME_PATTERN: Final = re.compile(r"podsla_(\d{1,7})")
+
+
+class AccessType(IntFlag):
+    """What a process wants to do with a device, as the kernel numbers it."""
+
+    MKNOD = 1
+    READ = 2
+    WRITE = 4
+
+
+READ_WRITE: Final = AccessType.READ | AccessType.WRITE
+
+
+class FilterError(Exception):
+    """A program is not what it is taken for, or has an instruction that no device filter needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """One BPF instruction; the fields' names are the kernel's."""
+
+    code: int
+    dst: int = 0
+    src: int = 0
+    off: int = 0
+    imm: int = 0
+
+    def encode(self) -> bytes:
+        """Render the eight bytes, little-endian."""
+        return struct.pack("<BBhi", self.code, self.src << 4 | self.dst, self.off, self.imm)
+
+
+def decode(program: bytes) -> tuple[Instruction, ...]:
+    """
+    Read a program's instructions.
+
+    Raises:
+        FilterError: The length is no multiple of eight.
+    """
+    if len(program) % SIZE:
+        raise FilterError(f"{len(program)} bytes are no whole number of instructions")
+    fields = struct.iter_unpack("<BBhi", program)
+    return tuple(Instruction(code, registers & 15, registers >> 4, off, imm) for code, registers, off, imm in fields)
+
+
+def _encode(code: Iterable[Instruction]) -> bytes:
+    return b"".join(each.encode() for each in code)
+
+
+_PROLOGUE: Final = _encode(
+    (
+        Instruction(0x61, 2, 1, 0),  # r2 = device type
+        Instruction(0x54, 2, imm=0xFFFF),
+        Instruction(0x61, 3, 1, 0),  # r3 = access
+        Instruction(0x74, 3, imm=16),
+        Instruction(0x61, 4, 1, 4),  # r4 = major
+        Instruction(0x61, 5, 1, 8),  # r5 = minor
+    )
+)
+_PAIR: Final = struct.Struct("<BBhiBBhi")  # if the major is another, leave one out; if the minor is this, allow
+_ALLOW: Final = _encode((Instruction(_GOTO, off=2), Instruction(0xB7, 0, imm=1), Instruction(_EXIT)))
+_HEAD_BYTES: Final = len(_PROLOGUE) + 4 * SIZE
+
+
+def _guard(pairs: int) -> bytes:
+    """Go on behind our rules at once unless a character device is to be read or written, or both, and nothing more."""
+    behind = 2 * pairs + len(_ALLOW) // SIZE
+    return _encode(
+        (
+            Instruction(0x55, 2, off=behind + 3, imm=CHARACTER),
+            Instruction(0xBC, 0, 3),
+            Instruction(0x54, 0, imm=int(READ_WRITE)),
+            Instruction(0x5D, 0, 3, off=behind),
+        )
+    )
+
+
+def assemble(rdevs: Iterable[int], tail: bytes) -> bytes:
+    """Put the rules that allow *rdevs* before *tail*; with none, it is *tail* itself."""
+    ordered = sorted(set(rdevs))
+    if not ordered:
+        return tail
+    pairs = [
+        _PAIR.pack(0x55, 4, 1, os.major(rdev), 0x15, 5, 2 * left + 1, os.minor(rdev))
+        for rdev, left in zip(ordered, range(len(ordered) - 1, -1, -1), strict=True)
+    ]
+    return b"".join((_PROLOGUE, _guard(len(pairs)), *pairs, _ALLOW, tail))
+
+
+def name_of(rdevs: Iterable[int]) -> str:
+    """Name a program, so that it is known again without a record: how many rules of ours are in it; "" for none."""
+    count = len(set(rdevs))
+    return f"podsla_{count}" if count else ""
+
+
+def split(name: str, program: bytes) -> tuple[frozenset[int], bytes]:
+    """
+    Take a program apart: the devices that rules of ours in it allow, and what stood there before.
+
+    Raises:
+        FilterError: It has our name and yet was not made here.
+    """
+    match = NAME_PATTERN.fullmatch(name)
+    if match is None:
+        return frozenset(), program
+    count = int(match[1])
+    pairs = program[_HEAD_BYTES : _HEAD_BYTES + count * _PAIR.size]
+    tail = program[_HEAD_BYTES + len(pairs) + len(_ALLOW) :]
+    if len(pairs) < count * _PAIR.size:
+        raise FilterError(f"program {name!r} is shorter than the {count} rules that its name promises")
+    numbers = [(fields[3] & _MAX, fields[7] & _MAX) for fields in _PAIR.iter_unpack(pairs)]
+    rdevs = frozenset(os.makedev(major, minor) for major, minor in numbers)
+    if not count or len(rdevs) != count or assemble(rdevs, tail) != program:
+        raise FilterError(f"program {name!r} does not begin with the {count} rules that its name promises")
+    return rdevs, tail
+
+
+_ALU: Final[dict[int, tuple[str, Callable[[int, int], int]]]] = {
+    0x0: ("+=", lambda a, b: a + b),
+    0x1: ("-=", lambda a, b: a - b),
+    0x2: ("*=", lambda a, b: a * b),
+    0x4: ("|=", lambda a, b: a | b),
+    0x5: ("&=", lambda a, b: a & b),
+    0x6: ("<<=", lambda a, b: a << b),
+    0x7: (">>=", lambda a, b: a >> b),
+    0xA: ("^=", lambda a, b: a ^ b),
+    0xB: ("=", lambda a, b: b),
+}
+_JUMPS: Final[dict[int, tuple[str, Callable[[int, int], bool]]]] = {
+    0x1: ("==", lambda a, b: a == b),
+    0x2: (">", lambda a, b: a > b),
+    0x3: (">=", lambda a, b: a >= b),
+    0x4: ("&", lambda a, b: bool(a & b)),
+    0x5: ("!=", lambda a, b: a != b),
+    0xA: ("<", lambda a, b: a < b),
+    0xB: ("<=", lambda a, b: a <= b),
+}
+_CLASSES_ALU: Final = {0x04: 0xFFFFFFFF, 0x07: 0xFFFFFFFFFFFFFFFF}
+_CLASSES_JUMP: Final = {0x06: 0xFFFFFFFF, 0x05: 0xFFFFFFFFFFFFFFFF}
+
+
+@lru_cache(maxsize=4096)  # the same few programs are read over and over
+def evaluate(program: bytes, rdev: int, access: AccessType = READ_WRITE, kind: int = CHARACTER) -> bool:
+    """
+    Say what the program answers when a device is opened: True allows.
+
+    Raises:
+        FilterError: It has an instruction that is not understood here: a map, a call, a store.
+    """
+    code = decode(program)
+    context = {0: int(access) << 16 | kind, 4: os.major(rdev), 8: os.minor(rdev)}
+    registers: dict[int, int] = {}
+    at = 0
+    try:
+        while (now := code[at]).code != _EXIT:
+            if (left_out := _step(now, registers, context)) < 0:
+                raise FilterError(f"instruction {at} jumps back")
+            at += 1 + left_out
+    except (IndexError, KeyError) as error:
+        raise FilterError(f"instruction {at} is none that a device filter needs") from error
+    return bool(registers.get(0, 0) & 0xFFFFFFFF)
+
+
+def _step(now: Instruction, registers: dict[int, int], context: dict[int, int]) -> int:
+    """Do one instruction; the answer is how many to leave out after it."""
+    kind, operation, by_register = now.code & 7, now.code >> 4, now.code & 8
+    if now.code == _LOAD_WORD and now.src == 1:
+        registers[now.dst] = context[now.off]
+    elif now.code == _GOTO:
+        return now.off
+    elif mask := _CLASSES_ALU.get(kind):
+        value = (registers[now.src] if by_register else now.imm) & mask
+        before = 0 if operation == 0xB else registers[now.dst] & mask
+        registers[now.dst] = _ALU[operation][1](before, value) & mask
+    elif mask := _CLASSES_JUMP.get(kind):
+        value = (registers[now.src] if by_register else now.imm) & mask
+        return now.off if _JUMPS[operation][1](registers[now.dst] & mask, value) else 0
+    else:
+        raise KeyError(now.code)
+    return 0
+
+
+def listing(name: str, program: bytes) -> str:
+    """Render a program for a person: the rules of ours by name, the rest by instruction."""
+    rdevs, tail = split(name, program)
+    ours = [f"allow c {os.major(rdev)}:{os.minor(rdev)} rw" for rdev in sorted(rdevs)]
+    return "\n".join([*ours, *_lines(decode(tail))]) + "\n"
+
+
+def _lines(code: tuple[Instruction, ...]) -> Iterator[str]:
+    for at, now in enumerate(code):
+        yield f"{at:4}: {_text(at, now)}"
+
+
+def _text(at: int, now: Instruction) -> str:
+    kind, operation = now.code & 7, now.code >> 4
+    value = f"r{now.src}" if now.code & 8 else str(now.imm)
+    if now.code == _EXIT:
+        return "exit"
+    if now.code == _LOAD_WORD:
+        return f"r{now.dst} = *(u32 *)(r{now.src} + {now.off})"
+    if now.code == _GOTO:
+        return f"goto {at + 1 + now.off}"
+    if kind in _CLASSES_ALU and operation in _ALU:
+        register = "w" if kind == 0x04 else "r"
+        value = value.replace("r", register)
+        return f"{register}{now.dst} {_ALU[operation][0]} {value}"
+    if kind in _CLASSES_JUMP and operation in _JUMPS:
+        return f"if r{now.dst} {_JUMPS[operation][0]} {value} goto {at + 1 + now.off}"
+    return now.encode().hex(" ")

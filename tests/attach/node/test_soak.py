@@ -1,0 +1,81 @@
+"""
+Attach and detach, over and over, while the container's own process opens a device that it always had, and one that it
+never gets.
+
+1,000 cycles; `make soak-attach` does 10,000.
+"""
+
+import errno
+import os
+import struct
+from pathlib import Path
+from typing import Final
+
+from attach.bpf import Bpf, call
+from attach.cgroupfs import opened
+from attach.devfilter import split
+from attach.model import Access, Cgroup, CgroupVersion, DeviceNode
+from tests.attach.contract import attach, detach, found
+from tests.attach.node.world import RealWorld
+from tests.waiting import eventually
+
+CYCLES: Final = int(os.environ.get("PODSLA_ATTACH_CYCLES", "1000"))
+NEXT_PROGRAM: Final = 11
+
+
+def programs_with(mark: DeviceNode) -> list[str]:
+    """Name every program that the kernel still holds, wherever, and that allows a device; others may run beside us."""
+    bpf, number, names = Bpf(), 0, list[str]()
+    while True:
+        try:
+            _, out = call(NEXT_PROGRAM, struct.pack("<III", number, 0, 0), "go to the next program")
+        except FileNotFoundError:
+            return names
+        number = struct.unpack_from("<I", out, 4)[0]
+        try:
+            with bpf.opened(number) as fd:
+                program = bpf.read(fd)
+                if program.name.startswith("podsla") and mark.rdev in split(program.name, program.code)[0]:
+                    names.append(program.name)
+        except FileNotFoundError:
+            continue
+
+
+def rules_in(cgroup: Cgroup) -> list[bytes]:
+    """Read the rules as the kernel has them."""
+    if cgroup.version is CgroupVersion.V1:
+        return [Path(cgroup.path, "devices.list").read_bytes()]
+    bpf, found_ = Bpf(), list[bytes]()
+    with opened(cgroup) as fd:
+        for number in bpf.query(fd).numbers:
+            with bpf.opened(number) as program:
+                found_.append(bpf.read(program).code)
+    return found_
+
+
+def test_no_open_is_refused_and_nothing_is_left(world: RealWorld) -> None:
+    """Cases 16 and 18."""
+    (gpu, never), web = world.devices, world.start()
+    mark = DeviceNode("/dev/mark", 250, os.getpid())  # a device that only this run allows
+    container = found(world, web)
+    world.nodes.show(container, never)
+    attach(world, container, gpu)
+    assert world.nodes.access(container, gpu) is Access.OPENS
+    detach(world, container, gpu)
+    rules, descriptors = rules_in(container.cgroup), len(os.listdir("/proc/self/fd"))
+    assert web.ask(f"hammer /dev/null {never.path}").error == 0
+    outcomes = set()
+    for _ in range(CYCLES):
+        attach(world, container, gpu)
+        world.rules.allow(container.cgroup, [mark])
+        outcomes.add(("attached", web.opens(gpu.path)))
+        detach(world, container, gpu, mark)
+        outcomes.add(("detached", web.opens(gpu.path)))
+    opens, refused, slipped = web.ask("hammered").text.split()
+
+    assert outcomes == {("attached", 0), ("detached", errno.ENOENT)}
+    assert int(opens) > CYCLES
+    assert (refused, slipped) == ("0", "0"), f"of {opens} opens {refused} were refused, and {slipped} went through"
+    assert rules_in(container.cgroup) == rules
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+    eventually(lambda: programs_with(mark) == [], "no program is left")
