@@ -6,7 +6,7 @@ NAME ?= podsla
 # As root on Debian, this machine and a virtual one become nodes too.
 REAL := $(shell [ `id -u` = 0 ] && command -v apt-get >/dev/null && echo +host+vm)
 
-.PHONY: help demo test test-pure test-wire test-cluster test-nodes test-node soak-attach test-deep check format bench bench-cluster manifests shipped cluster cluster-down \
+.PHONY: help demo test test-pure test-wire test-cluster test-nodes test-node demo-attach soak-attach test-deep check format bench bench-cluster manifests shipped cluster cluster-down \
 	cluster-build packages lock clean
 
 help: ## list the targets
@@ -41,6 +41,10 @@ test-wire: .venv/ready ## the webhook over HTTP and TLS on loopback
 test-node: .venv/ready ## GPU attach on real containers, both cgroup versions: a minute, as root
 	@tests/attach/node/install-packages
 	$(BIN)/pytest -m node
+
+demo-attach: .venv/ready ## a running container gets a device and gives it back: as root
+	@tests/attach/node/install-packages
+	@$(BIN)/python -m tests.attach.node.demo $(CGROUPS)
 
 soak-attach: .venv/ready ## 10,000 attaches and detaches under opens that may not fail, on each engine: five minutes, as root
 	PODSLA_ATTACH_CYCLES=10000 $(BIN)/pytest tests/attach/node/test_soak.py
