@@ -22,6 +22,9 @@ PODS: Final = Resource("v1", "pods")
 EVENTS: Final = Resource("v1", "events")
 RUNNING: Final = "status.phase!=Succeeded,status.phase!=Failed"
 FORBIDDEN: Final = 403
+NOT_INSTALLED: Final = (
+    "podsla is not installed in this cluster; kubectl apply --server-side -k manifests/overlays/default installs it"
+)
 _AT_ONCE: Final = 8
 
 T = TypeVar("T")
@@ -128,5 +131,7 @@ def told() -> Iterator[None]:
     try:
         yield
     except ApiError as error:
+        if error.status == 404 and SPEC_CATALOGS.group_version in str(error):
+            raise ClusterError(NOT_INSTALLED) from None
         advice = {401: "; log in again", 403: "; ask for the right, or name another --context"}.get(error.status, "")
         raise ClusterError(f"{error}{advice}") from None

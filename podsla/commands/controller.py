@@ -27,6 +27,9 @@ def controller_command(
     from controller.process import run_controller  # the client takes 0.3 s to import: no other command waits
     from kube.api import Api
     from kube.logs import log_to_stdout
+    from podsla.cluster import told
 
     log_to_stdout()
-    run_controller(Api.connect(kubeconfig, context), namespace, identity or f"{platform.node()}-{os.getpid()}", port)
+    with told():
+        api = Api.connect(kubeconfig, context)
+    run_controller(api, namespace, identity or f"{platform.node()}-{os.getpid()}", port)

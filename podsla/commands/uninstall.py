@@ -15,6 +15,7 @@ from podsla.summary import counted
 
 LEASE: Final = "podsla-controller"
 STOP_TIMEOUT_S: Final = 60
+RENEWED_S: Final = 6  # within which a holder that lives renews its Lease
 _PUBLISHED: Final = LABELS | RESOURCES  # what the controller writes on nodes
 
 
@@ -64,7 +65,7 @@ def _stop_controller(api: Any, namespace: str) -> None:
     Scale the controller to nothing, and wait until no process holds its Lease: it would write on nodes again.
 
     Raises:
-        click.ClickException: A process goes on holding it.
+        click.exceptions.Exit: A process goes on holding it.
     """
     from kube.api import Resource
     from kube.kinds import LEASES
@@ -76,7 +77,9 @@ def _stop_controller(api: Any, namespace: str) -> None:
         return
     if deployed:
         api.patch(deployments, LEASE, {"spec": {"replicas": 0}}, namespace=namespace, subresource="scale")
+        note("waiting for the controller to end …", style="dim")
     started_s = changed_s = time.monotonic()
+    patience_s = STOP_TIMEOUT_S if deployed else RENEWED_S
     last = ""
     while holder := holder_of(api.get(LEASES, LEASE, namespace)):
         who, renewed, duration_s = holder
@@ -85,8 +88,11 @@ def _stop_controller(api: Any, namespace: str) -> None:
             last, changed_s = renewed, now_s
         elif now_s - changed_s >= duration_s:
             break  # whoever held it is gone
-        if now_s - started_s > STOP_TIMEOUT_S:
-            raise click.ClickException(f"{who} holds Lease {namespace}/{LEASE} and renews it; stop that process")
+        if now_s - started_s > patience_s and changed_s > started_s:
+            where = "" if deployed else ", which no Deployment of this cluster runs,"
+            note(f"{who}{where} holds Lease {namespace}/{LEASE} and renews it; stop that process, and run this again",
+                 style="bad")  # fmt: skip
+            raise click.exceptions.Exit(REFUSED)
         time.sleep(1)
     say("controller stopped")
 

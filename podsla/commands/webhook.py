@@ -58,6 +58,8 @@ def webhook_command(
     if catalogs or namespaces:
         raise click.UsageError("--catalog and --namespaces serve from files, which needs --tls-cert and --tls-key")
     from kube.api import Api
+    from podsla.cluster import told
     from webhook.live import serve_cluster
 
-    serve_cluster(lambda: Api.connect(kubeconfig, context), namespace, tls_secret, Listen(address, port))
+    with told():
+        serve_cluster(lambda: Api.connect(kubeconfig, context), namespace, tls_secret, Listen(address, port))
