@@ -5,7 +5,7 @@ from typing import Final
 
 from controller.metrics import Metrics
 from controller.serving import Serving
-from controller.world import World, patch_version
+from controller.world import Failures, World, patch_version
 from kube.kinds import NODES
 from nodes.bound import by_node
 from nodes.capacity import Held, NodePatch, plan
@@ -39,8 +39,11 @@ class Capacity:
         self._unknown, self.held = due.unknown, due.held
         self.metrics.nodes(known=len(nodes) - due.unknown_nodes, unknown=due.unknown_nodes)
         self.metrics.held(len({held.node for held in due.held}))
+        failures = Failures()
         for patch in due.patches[:AT_ONCE]:
-            self._write(patch)
+            with failures.noted():
+                self._write(patch)
+        failures.end()
         return len(due.patches) <= AT_ONCE
 
     def _write(self, patch: NodePatch) -> None:

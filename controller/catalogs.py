@@ -9,7 +9,7 @@ from catalog.merged import needed, read_merged
 from catalog.stored import Kept, prune, read_kept, revision_object
 from catalog.verdict import Verdict, status_of
 from controller.metrics import Metrics
-from controller.world import World, patch_version
+from controller.world import Failures, World, patch_version
 from kube.api import Object
 from kube.events import post
 from kube.kinds import CONTROLLER_REVISIONS, SPEC_CATALOGS
@@ -34,10 +34,14 @@ class Catalogs:
         kept = read_kept(self.world.revisions.items())
         verdicts = judge(catalogs, kept, self.memo, used_classes(self.world.bound()))
         by_name = {thing["metadata"]["name"]: thing for thing in catalogs}
+        failures = Failures()
         for verdict in verdicts:
-            self._settle(verdict, by_name[verdict.catalog])
+            with failures.noted():
+                self._settle(verdict, by_name[verdict.catalog])
+        failures.end()
         self.metrics.catalogs({verdict.catalog: verdict.accepted for verdict in verdicts})
-        self._forget(catalogs, kept)
+        if not any(verdict.keep for verdict in verdicts):  # what was just kept is not seen here yet
+            self._forget(catalogs, kept)
         return True
 
     def _settle(self, verdict: Verdict, thing: Object) -> None:

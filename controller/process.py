@@ -77,6 +77,7 @@ class Controller:
             self.woken.wait(max(0.0, min([AT_LEAST_EVERY_S, *pauses_s])))
             self.woken.clear()
             if self.election.leading and self.world.synced:
+                self.world.forget_bound()
                 for task in self.tasks:
                     self.attempt(task)
             self.stopped.wait(AT_MOST_EVERY_S)

@@ -1,6 +1,7 @@
 """EDGE: everything that the controller watches, and the connection that it writes through."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 from catalog.keys import SIZE
@@ -49,6 +50,38 @@ def patch_version(
     return str(answer["metadata"]["resourceVersion"])
 
 
+class Failures:
+    """Failures of writes on several objects: one object that cannot be written holds up no other."""
+
+    def __init__(self) -> None:
+        self._first: ApiError | None = None
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """
+        Note a refusal.
+
+        Raises:
+            ApiError: The API server was not reached, or must not be written to: nothing else will go better.
+        """
+        try:
+            yield
+        except ApiError as error:
+            if not error.status:
+                raise
+            self._first = self._first or error
+
+    def end(self) -> None:
+        """
+        Raise the first one, so that the round is tried again.
+
+        Raises:
+            ApiError: There was one.
+        """
+        if self._first is not None:
+            raise self._first
+
+
 class World:
     """The objects of the API server that matter here, as they were a moment ago; and *api* to change them."""
 
@@ -62,9 +95,10 @@ class World:
         self.nodes = Watched(api, NODES, on_change=on_change, keep=node_figures)
         # Pods wake nobody: they come and go all the time, and what they hold back is looked at every few seconds.
         self.pods = Watched(
-            api, PODS, selectors={"labelSelector": SIZE}, on_change=self._forget_bound, keep=keep_promises
+            api, PODS, selectors={"labelSelector": SIZE}, on_change=self.forget_bound, keep=keep_promises
         )
-        self._bound: tuple[Bound, ...] | None = None
+        self._changes = 0  # of pods
+        self._bound: tuple[int, tuple[Bound, ...]] | None = None
         self.webhooks = tuple(
             Watched(api, resource, selectors={"fieldSelector": f"metadata.name={name}"}, on_change=on_change)
             for resource, name in WEBHOOKS
@@ -92,17 +126,18 @@ class World:
 
     def bound(self) -> tuple[Bound, ...]:
         """What running pods were promised."""
-        found = self._bound
-        if found is None:
-            self._bound = found = tuple(read_bound(self.pods.items()))
-        return found
+        changes, found = self._changes, self._bound
+        if found is None or found[0] != changes:
+            self._bound = found = (changes, tuple(read_bound(self.pods.items())))
+        return found[1]
 
     def used_revisions(self) -> frozenset[str]:
         """The revisions that records of running pods name."""
         return frozenset(one.revision for one in self.bound())
 
-    def _forget_bound(self) -> None:
-        self._bound = None
+    def forget_bound(self) -> None:
+        """Read pods again: they have changed, or may have; a list that is read anew is told of before it is there."""
+        self._changes += 1
 
     @property
     def synced(self) -> bool:

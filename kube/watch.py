@@ -21,9 +21,11 @@ from kube.api import Api, ApiError, Object, Resource
 
 RESYNC_S: Final = 600  # a stream ends after it, and the collection is listed afresh
 SILENCE_S: Final = 100.0  # the API server sends a bookmark each minute; a stream with nothing for longer is dead
+BRIEF_S: Final = 1.0  # a stream that ends within it counts as a failure
 FIRST_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 30.0
 
+_IDENTITY: Final = ("namespace", "name", "uid", "resourceVersion")
 _log: Final = logging.getLogger(__name__)
 logging.getLogger("kubernetes.informer.informer").setLevel(logging.CRITICAL)  # a trace for each failure; we say it once
 
@@ -144,13 +146,27 @@ class _Source:
             raise
         return answer
 
+    def kept(self, thing: Object) -> Object:
+        """Keep what is kept of an object; of one that cannot be read, its name: nobody else must wait for it."""
+        try:
+            kept = self.keep(thing)
+            orjson.dumps(kept)
+        except Exception as error:
+            metadata = thing["metadata"]
+            identity = {key: metadata[key] for key in _IDENTITY if key in metadata}
+            fields = {"path": self.path, **identity, "error": f"{type(error).__name__}: {error}"[:256]}
+            _log.exception("cannot read an object, and goes on without it", extra={"fields": fields})
+            return {"metadata": identity}
+        return kept
+
     def _list(self) -> _Listed:
         items, query = list[Object](), {**self.selectors, "limit": "500"}
         while True:
             page = self.api.call("GET", self.path, query)
-            items += [self.keep(_named(thing, page)) for thing in page["items"]]
+            items += [self.kept(_named(thing, page)) for thing in page["items"]]
             token = page["metadata"].get("continue")
             if not token:
+                self.failures = 0
                 return _Listed(items, _Metadata(page["metadata"]["resourceVersion"]))
             query["continue"] = token
 
@@ -189,16 +205,17 @@ class _Stream:
     def stream(self, **_: Any) -> Iterator[bytes]:
         """Read events, a line each."""
         rest = b""
-        for chunk in self.response.stream(amt=None, decode_content=False):
-            *lines, rest = (rest + chunk).split(b"\n")
-            for line in filter(None, lines):
-                self.source.failures = 0
-                event = orjson.loads(line)
-                if event["type"] in (ADDED, MODIFIED, DELETED):
-                    event["object"] = self.source.keep(event["object"])
-                yield orjson.dumps(event) + b"\n"
-        if time.monotonic() - self.opened_s < 1:
-            self.source.failures += 1  # a server that hangs up at once is not asked again at once
+        try:
+            for chunk in self.response.stream(amt=None, decode_content=False):
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in filter(None, lines):
+                    event = orjson.loads(line)
+                    if event["type"] in (ADDED, MODIFIED, DELETED):
+                        event["object"] = self.source.kept(event["object"])
+                    yield orjson.dumps(event) + b"\n"
+        finally:  # a stream that ends at once, by whatever cause, is not asked for again at once
+            brief = time.monotonic() - self.opened_s < BRIEF_S
+            self.source.failures = self.source.failures + 1 if brief else 0
 
     def close(self) -> None:
         """End the stream; its connection cannot be used again."""

@@ -8,12 +8,15 @@ from typing import Any, Final
 import orjson
 
 from catalog.demand import effective
-from catalog.keys import DOMAIN, RECORD, SIZE
+from catalog.dimension import RESERVABLE
+from catalog.keys import GPU_SEATS, RECORD, SIZE
 from catalog.pod import Kind
 from catalog.quantity import parse_integer
 from nodes.affinity import Labels, Term, matches, required_terms
 
 OVER: Final = ("Succeeded", "Failed")
+RESOURCES: Final = frozenset({GPU_SEATS, *(d.resource for d in RESERVABLE if d.resource)})
+"""Extended resources that are ours on nodes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ def keep_promises(pod: Mapping[str, Any]) -> Mapping[str, Any]:
     note = _note((metadata.get("annotations") or {}).get(RECORD))
     promise = {
         "node": spec.get("nodeName") or "",
-        "figures": _figures(spec),
+        "figures": {resource: str(figure) for resource, figure in _figures(spec).items()},  # of any length
         "selector": spec.get("nodeSelector") or {},
         "terms": required_terms(spec),
         "asked": note.get("fallbackFrom", note.get("class", "")),
@@ -86,7 +89,7 @@ def read_bound(pods: Iterable[Mapping[str, Any]]) -> Iterator[Bound]:
             yield Bound(
                 pod=f"{pod['metadata']['namespace']}/{pod['metadata']['name']}",
                 node=promise["node"],
-                figures=promise["figures"],
+                figures={resource: int(figure) for resource, figure in promise["figures"].items()},
                 selector=promise["selector"],
                 terms=promise["terms"],
                 asked_class=promise["asked"],
@@ -116,14 +119,14 @@ def promised(bound: Iterable[Bound]) -> dict[str, int]:
 
 
 def used_classes(bound: Iterable[Bound]) -> dict[str, int]:
-    """Count the pods that ask for a class, or got it."""
-    return dict(Counter(name for one in bound for name in {one.asked_class, one.sla_class} - {""}))
+    """Count the pods on nodes that ask for a class, or got it."""
+    return dict(Counter(name for one in bound if one.node for name in {one.asked_class, one.sla_class} - {""}))
 
 
 def _figures(spec: Mapping[str, Any]) -> dict[str, int]:
     def own(container: Mapping[str, Any]) -> dict[str, int]:
         requests = (container.get("resources") or {}).get("requests") or {}
-        return {key: parse_integer(text) for key, text in requests.items() if key.startswith(DOMAIN)}
+        return {key: parse_integer(text) for key, text in requests.items() if key in RESOURCES}
 
     def kind(container: Mapping[str, Any]) -> Kind:
         return Kind.SIDECAR if container.get("restartPolicy") == "Always" else Kind.INIT

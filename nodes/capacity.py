@@ -12,19 +12,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from catalog.dimension import DIMENSIONS, RESERVABLE
-from catalog.keys import FAMILY, GENERATION, GPU_SEATS, INSTANCE_TYPE, NODE_SIZE
+from catalog.dimension import DIMENSIONS
+from catalog.keys import FAMILY, GENERATION, INSTANCE_TYPE, NODE_SIZE
 from catalog.model import Catalog
 from catalog.quantity import QuantityError, parse_integer, render_integer
 from catalog.target import Target
-from nodes.bound import Bound, promised
+from nodes.bound import RESOURCES, Bound, promised
 from nodes.offer import NodeOffer, node_offer
 
 # What is ours on a node: nothing else is ever written. NODE_SIZE is not: it is read, and written by whoever knows
 # better than the instance type does; a copy of ours would outlive a change of that.
 LABELS: Final = frozenset({FAMILY, GENERATION, *(d.label for d in DIMENSIONS if d.label)})
 NOBODY: Final[Mapping[str, Sequence[Bound]]] = {}
-RESOURCES: Final = frozenset({GPU_SEATS, *(d.resource for d in RESERVABLE if d.resource)})
 
 
 @dataclass(frozen=True, slots=True)

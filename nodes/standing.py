@@ -32,13 +32,13 @@ def class_uses(bound: Iterable[Bound], offer: Callable[[str], Figures | None]) -
     Count, sorted by class.
 
     Args:
-        bound: Pods that are not over.
+        bound: Pods that are not over; those that wait for a node do not count.
         offer: What a size offers now, by its name; None: it is gone.
     """
     pods: dict[str, int] = {}
     misfits: dict[str, int] = {}
     for one in bound:
-        if one.sla_class:
+        if one.sla_class and one.node:
             pods[one.sla_class] = pods.get(one.sla_class, 0) + 1
             misfits[one.sla_class] = misfits.get(one.sla_class, 0) + (not holds(offer(one.size), one.kept))
     return tuple(ClassUse(name, pods[name], misfits[name]) for name in sorted(pods))

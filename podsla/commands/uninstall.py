@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import click
 
-from nodes.bound import by_node, keep_promises, read_bound
-from nodes.capacity import LABELS, RESOURCES, plan
+from nodes.bound import RESOURCES, by_node, keep_promises, read_bound
+from nodes.capacity import LABELS, plan
 from podsla.options import cluster_options
 from podsla.output import REFUSED, note, say
 from podsla.summary import counted

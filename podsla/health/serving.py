@@ -13,8 +13,8 @@ from catalog.problems import InvalidError, nearest
 from catalog.served import TARGET_CONFIG_MAP, TARGET_KEY, Served, build, find_accepted
 from catalog.target import read_target
 from catalog.yamltext import parse_documents
-from nodes.bound import keep_promises, read_bound
-from nodes.capacity import LABELS, RESOURCES, size_of
+from nodes.bound import RESOURCES, keep_promises, read_bound
+from nodes.capacity import LABELS, size_of
 from nodes.offer import node_offer
 from nodes.placement import Lack, Missing, Place, judge, read_needs, read_places
 from nodes.proposals import by_type

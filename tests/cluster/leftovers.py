@@ -52,7 +52,8 @@ def _routes() -> Iterator[str]:
 
 
 def _cgroups() -> Iterator[str]:
-    for folder in Path("/sys/fs/cgroup").glob("*/kubepods*"):
+    mount = Path("/sys/fs/cgroup")
+    for folder in (*mount.glob("kubepods*"), *mount.glob("*/kubepods*")):  # version 2, and each controller of version 1
         yield f"cgroup {folder}"
 
 

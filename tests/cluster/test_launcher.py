@@ -128,9 +128,15 @@ def test_a_kwok_node_gives_pods_what_is_published_in_its_capacity_and_takes_it_b
     eventually(lambda: allocatable() == before | {"podsla.io/pps": "1000001"}, "one is lowered and one is gone")
 
 
+def heed_interrupts() -> None:
+    """Take SIGINT for what it is, also where these tests run in a shell's background, which ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def end_half_way(how: signal.Signals) -> tuple[Cluster, list[Process], int]:
     """Bring a cluster up, and end the launcher once etcd and kube-apiserver have begun."""
-    with subprocess.Popen(command("up", "--name", "one", "--profile", "control-plane"), cwd=ROOT) as launcher:
+    argv = command("up", "--name", "one", "--profile", "control-plane")
+    with subprocess.Popen(argv, cwd=ROOT, preexec_fn=heed_interrupts) as launcher:
 
         def half_way() -> tuple[Cluster, list[Process]] | None:
             begun = load_cluster("one")

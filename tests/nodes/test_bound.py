@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,8 +12,8 @@ from hypothesis import strategies as st
 from catalog.model import Catalog
 from catalog.quantity import parse_integer
 from nodes.affinity import matches, required_terms
-from nodes.bound import Bound, by_node, keep_promises, promised, read_bound, used_classes
-from nodes.capacity import LABELS, RESOURCES, Held, plan
+from nodes.bound import RESOURCES, Bound, by_node, keep_promises, promised, read_bound, used_classes
+from nodes.capacity import LABELS, Held, plan
 from tests.nodes.test_capacity import C7_FIGURES, C7_LABELS, TYPE, applied, node
 from tests.nodes.test_offer import CATALOG, TARGET
 
@@ -43,7 +44,7 @@ def pod(pps: str = "600k", name: str = "web", phase: str = "Running", **spec: An
     containers = [{"name": "app", "resources": {"requests": {"cpu": "1", "podsla.io/pps": pps}}}]
     return {
         "metadata": metadata,
-        "spec": {"nodeName": "n1", "containers": containers, **spec},
+        "spec": {"nodeName": "n1", "containers": containers} | spec,
         "status": {"phase": phase},
     }
 
@@ -206,6 +207,14 @@ def test_init_containers_count_as_the_scheduler_counts_them() -> None:
     assert one.figures == {"podsla.io/pps": 450_000}
 
 
+def test_a_figure_that_no_integer_of_the_wire_holds_is_kept_and_what_is_not_ours_is_not() -> None:
+    """Three containers may ask what together is beyond 64 bits; nobody checks resources of other names at all."""
+    most = str(2**63 - 1)
+    asking = [{"name": n, "resources": {"requests": {"podsla.io/foo": most, "podsla.io/pps": most}}} for n in "abc"]
+    (one,) = read_bound([orjson.loads(orjson.dumps(keep_promises(pod(containers=asking))))])
+    assert one.figures == {"podsla.io/pps": 3 * (2**63 - 1)}
+
+
 @pytest.mark.parametrize(
     "record", ["{", "[]", "1", '{"class": 1}', '{"dimensions": []}', '{"dimensions": {"network.pps": {"kept": 1}}}', ""]
 )
@@ -218,11 +227,12 @@ def test_a_record_that_cannot_be_read_promises_nothing_by_itself(record: str) ->
 
 
 def test_a_pod_uses_the_class_that_it_asks_for_and_the_one_that_it_got() -> None:
-    """A pod without a record uses none."""
+    """A pod without a record uses none, and neither does one that waits for a node."""
     fallen, bare = pod(), pod()
     fallen["metadata"]["annotations"]["podsla.io/record"] = json.dumps({"class": "general", "fallbackFrom": "net"})
     del bare["metadata"]["annotations"]
-    some = read_bound(map(keep_promises, [pod(), fallen, bare, pod(phase="Succeeded")]))
+    waiting = pod(nodeName="")
+    some = read_bound(map(keep_promises, [pod(), fallen, bare, pod(phase="Succeeded"), waiting]))
     assert used_classes(some) == {"net": 2, "general": 1}
 
 

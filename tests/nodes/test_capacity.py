@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from catalog.model import Catalog
 from catalog.quantity import parse_integer
 from catalog.target import Target
-from nodes.capacity import LABELS, RESOURCES, NodePatch, Plan, plan
+from nodes.bound import RESOURCES
+from nodes.capacity import LABELS, NodePatch, Plan, plan
 from nodes.offer import node_offer
 from tests.nodes.test_offer import CATALOG, TARGET
 

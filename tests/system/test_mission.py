@@ -32,7 +32,8 @@ from catalog.pod import read_pod
 from catalog.quantity import parse_cpu_m, parse_integer
 from kube.api import Object, Resource
 from kube.kinds import EVENTS, NODES
-from nodes.capacity import LABELS, RESOURCES
+from nodes.bound import RESOURCES
+from nodes.capacity import LABELS
 from nodes.offer import node_offer
 from tests.builders import container, pod
 from tests.cluster.nodes import SIZES, nodes

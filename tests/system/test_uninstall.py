@@ -13,7 +13,8 @@ from pytest_kind import KindCluster
 from catalog.keys import RECORD
 from kube.api import Api, ApiError, Object, Resource
 from kube.kinds import MUTATING_WEBHOOKS, NAMESPACES, NODES
-from nodes.capacity import LABELS, RESOURCES
+from nodes.bound import RESOURCES
+from nodes.capacity import LABELS
 from tests.builders import container, pod
 from tests.cluster.install import OVERLAYS, PODSLA, install
 from tests.cluster.processes import stop

@@ -38,10 +38,15 @@ def before() -> frozenset[str]:
     if os.geteuid() != 0:
         pytest.skip("real nodes make network links and cgroups: root is needed")
     if missing := [program for program in PROGRAMS if not shutil.which(program)]:
-        pytest.skip(f"missing: {', '.join(missing)}; run tests/cluster/install-packages")
+        absent(f"missing: {', '.join(missing)}; run tests/cluster/install-packages")
     if lacks := lacking():
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"root lacks here: {', '.join(lacks)}")
+        absent(f"root lacks here: {', '.join(lacks)}")
     return snapshot()
+
+
+def absent(what: str) -> None:
+    """Skip; in CI, where root can have all that is needed, fail."""
+    (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(what)
 
 
 def lacking() -> list[str]:
@@ -55,19 +60,19 @@ def lacking() -> list[str]:
 @pytest.fixture(scope="session")
 def user(request: pytest.FixtureRequest, before: frozenset[str]) -> Iterator[User]:
     """A person with kubectl and podsla, in a cluster with real nodes; podsla's image is there, podsla is not yet."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(PROFILE_VARIABLE, PROFILE)
-        kind = KindCluster(NAME, kind_path=KIND, kubectl_path=find("kubectl"))
-        try:
+    kind = KindCluster(NAME, kind_path=KIND, kubectl_path=find("kubectl"))
+    try:
+        with pytest.MonkeyPatch.context() as patch:  # for this cluster alone, not for those of tests to come
+            patch.setenv(PROFILE_VARIABLE, PROFILE)
             kind.create()
-            kind.load_docker_image(PODSLA)
-            person = User(kind, COMMAND_LINE)
-            for handler, overhead in OVERHEAD.items():
-                assert person.apply(runtime_class(handler, overhead)).returncode == 0
-            yield person
-        finally:
-            if not request.config.getoption("keep_cluster"):
-                down(NAME, print)
+        kind.load_docker_image(PODSLA)
+        person = User(kind, COMMAND_LINE)
+        for handler, overhead in OVERHEAD.items():
+            assert person.apply(runtime_class(handler, overhead)).returncode == 0
+        yield person
+    finally:
+        if not request.config.getoption("keep_cluster"):
+            down(NAME, print)
 
 
 def runtime_class(handler: str, overhead: dict[str, str] | None) -> dict[str, Any]:
