@@ -30,6 +30,8 @@ _SEES: Final = {
     CgroupVersion.V1: 'umount /sys/fs/cgroup/unified || true; exec "$@"',  # crun takes no mixture
     CgroupVersion.V2: 'mount -t cgroup2 none /sys/fs/cgroup; exec "$@"',
 }
+# Where containerd's shims and its runc write whatever they are told, from the outermost folder on.
+_ITS_OWN: Final = ("/run/containerd", "/run/containerd/s", "/run/containerd/runc", "/run/containerd/runc/tests")
 _NO_LIMITS: Final = "int setrlimit(int what, const void *limit) { (void)what; (void)limit; return 0; }"
 
 
@@ -302,6 +304,7 @@ class Containerd:
     root: Path
     program: str = "containerd"
     daemon: "subprocess.Popen[bytes] | None" = None
+    absent: tuple[str, ...] = ()
 
     @property
     def _folder(self) -> Path:
@@ -310,6 +313,7 @@ class Containerd:
     def begin(self) -> None:
         """Start the daemon, in a mount namespace where it sees one version of cgroups."""
         self._folder.mkdir()
+        self.absent = tuple(folder for folder in _ITS_OWN if not Path(folder).exists())
         (self._folder / "config.toml").write_text(
             f'version = 2\nroot = "{self._folder}/root"\nstate = "{self._folder}/state"\n'
             f'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n[grpc]\naddress = "{self._folder}/s"\n'
@@ -324,6 +328,9 @@ class Containerd:
         if self.daemon is not None:
             self.daemon.terminate()
             self.daemon.wait()
+        for folder in reversed(self.absent):
+            with suppress(OSError):  # another's things are in it by now
+                os.rmdir(folder)
 
     def ctr(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """Run containerd's own client."""
