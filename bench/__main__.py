@@ -97,18 +97,21 @@ def rounds_us(works: Sequence[Callable[[], Any]]) -> list[list[float]]:
 
 
 def bench_decision(catalog: Catalog, index_of: Callable[[Catalog], Index]) -> Iterator[tuple[str, str, str, str]]:
-    """Decision and patch, from the parsed pod to the operations, over catalogues of growing size."""
+    """Decision and patch, from the parsed pod to the operations, over catalogues of growing size; none is looked up."""
     counts = (10, 100, len(catalog.sizes), 10 * len(catalog.sizes))
-    servings = [Serving(index_of(resized(catalog, count))) for count in counts]
-    works = [lambda serving=serving: admit(POD, {}, serving, TODAY) for serving in servings]
-    for count, serving, times in zip(counts, servings, rounds_us(works), strict=True):
-        result = admit(POD, {}, serving, TODAY)
+    indexes = [index_of(resized(catalog, count)) for count in counts]
+    works = [lambda index=index: admit(POD, {}, Serving(index), TODAY) for index in indexes]
+    alike = Serving(index_of(catalog))
+    *rounds, again = rounds_us([*works, lambda: admit(POD, {}, alike, TODAY)])
+    for count, index, times in zip(counts, indexes, rounds, strict=True):
+        result = admit(POD, {}, Serving(index), TODAY)
         got = result.place.choice.size.name if isinstance(result, Sized) else "refused"
         yield f"decision + patch, {count} sizes", f"{statistics.median(times):.0f}", f"{min(times):.0f}", got
+    yield "same, a further pod of a workload", f"{statistics.median(again):.0f}", f"{min(again):.0f}", ""
 
 
 def bench_flask(serving: Serving) -> Iterator[tuple[str, str, str, str]]:
-    """The application from bytes to bytes, beside the same application answering a constant."""
+    """The application from bytes to bytes, for pods of one workload, beside the same answering a constant."""
     recorder = PrometheusRecorder()
     app = create_app(Environment(lambda: serving, lambda _: {}, recorder, lambda: TODAY, time.perf_counter))
     body = orjson.dumps(review())

@@ -9,8 +9,9 @@ from catalog.fit import Index
 from catalog.keys import RECORD
 from catalog.pod import PodError, Subject, mapping_at, read_pod
 from webhook.apply import NO_EFFECTS, apply, clear
-from webhook.decide import Labels, decide, replay
+from webhook.decide import Labels, replay
 from webhook.decision import Deny, Effects, Ignore, Place, Reason, clip
+from webhook.memo import Memo
 from webhook.patch import Operation, diff
 from webhook.record import read_record, render_record
 from webhook.undo import already_there, take_back, without
@@ -24,10 +25,12 @@ class Serving:
     Attributes:
         index: The serving catalogue and target.
         earlier: Earlier revisions that are still known, by revision; a record of any other counts as absent.
+        memo: What `index` decided before.
     """
 
     index: Index
     earlier: Mapping[str, Index] = field(default_factory=dict)
+    memo: Memo = field(default_factory=Memo, compare=False, repr=False)
 
     def at(self, revision: str) -> Index | None:
         """Find the index of a revision."""
@@ -89,7 +92,7 @@ def admit(
         subject, old = take_back(now, believed.before, believed.written), believed.written
     elif text is not None:
         found.append("podsla.io/record does not follow from its own input; every field counts as the pod's own")
-    decision = decide(subject, namespace_labels, serving.index, today)
+    decision, record = serving.memo.decide(subject, namespace_labels, serving.index, today)
     if isinstance(decision, Ignore) and believed is not None:
         after = clear(pod, old=old, restored=subject)
         return Released(decision.why, after, diff(pod, after))
@@ -98,7 +101,8 @@ def admit(
     if believed is not None:
         found += _news(believed.place, decision)
     kept = already_there(pod, decision.effects, old)
-    record = render_record(decision, subject, serving.index.catalog.revision, kept)
+    if kept:
+        record = render_record(decision, subject, serving.index.catalog.revision, kept)
     after = apply(pod, decision.effects, record, decision.choice.size.name, old=old, restored=subject)
     return Sized(decision, after, diff(pod, after), tuple(map(clip, [*found, *decision.warnings])))
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from bench.cluster.load import back_to_back, clear, create_pods, stored
 from bench.cluster.plan import Created, Figures, evenly, failures, figures, rollout, rounds
-from bench.cluster.stand import CONSTANT, MODES, NONE, OURS, Stand, pod_of
+from bench.cluster.stand import CONSTANT, MODES, NONE, OURS, Stand, pods_of
 from podsla.output import note
 
 SEED: Final = 20261124
@@ -39,7 +39,7 @@ def burst(
 ) -> tuple[Row, list[Created]]:
     """Create pods, count what is stored, and clear it away."""
     namespace, _, domain = MODES[mode]
-    made = create_pods(stand.server, namespace, pod_of(mode), due_s, connections, domain)
+    made = create_pods(stand.server, namespace, pods_of(mode), due_s, connections, domain)
     seen = stored(stand.api, namespace, domain)
     found, mutated = figures(made, mutated=mode != NONE), mode != NONE
     said = failures(made)

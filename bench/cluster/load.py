@@ -50,7 +50,7 @@ class Server:
 def create_pods(
     server: Server,
     namespace: str,
-    pod: Mapping[str, Any],
+    pods: Iterator[Mapping[str, Any]],
     due_s: Iterable[float],
     connections: int = 32,
     domain: str = DOMAIN,
@@ -59,10 +59,11 @@ def create_pods(
     Create a pod for every moment in *due_s*, in seconds from now; at most as many at once as there are connections.
 
     Args:
+        pods: One for each moment, for ever.
         due_s: In order. A moment that has passed is sent at once, and its delay counts as latency.
         domain: Of the keys that say what size a pod got.
     """
-    call = _Call(PODS.path(namespace), orjson.dumps(pod), domain)
+    call = _Call(PODS.path(namespace), domain)
     opened = [server.connect() for _ in range(connections)]
     shared, due, started_s = threading.Lock(), iter(due_s), perf_counter()
 
@@ -71,10 +72,11 @@ def create_pods(
         while True:
             with shared:
                 at_s = next(due, None)
+                body = orjson.dumps(next(pods))
             if at_s is None:
                 return made
             sleep(max(0.0, started_s + at_s - perf_counter()))
-            made.append(call.send(connection, at_s, started_s))
+            made.append(call.send(connection, body, at_s, started_s))
 
     try:
         with ThreadPoolExecutor(connections) as pool:
@@ -94,14 +96,13 @@ def back_to_back(for_s: float) -> Iterator[float]:
 @dataclass(frozen=True, slots=True)
 class _Call:
     path: str
-    body: bytes
     domain: str
 
-    def send(self, connection: HTTPSConnection, due_s: float, started_s: float) -> Created:
+    def send(self, connection: HTTPSConnection, body: bytes, due_s: float, started_s: float) -> Created:
         """Create one pod; never again after a failure, since the first call may have had its effect."""
         sent_s = perf_counter()
         try:
-            connection.request("POST", self.path, self.body, _JSON)
+            connection.request("POST", self.path, body, _JSON)
             answer = connection.getresponse()
             status, data = answer.status, answer.read()
         except (OSError, HTTPException) as error:

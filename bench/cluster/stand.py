@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import count, repeat
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,13 +31,15 @@ from tests.cluster.processes import start, wait_ready
 from tests.cluster.profile import parse_profile
 from tests.cluster.state import Cluster, Process
 
-OURS, CONSTANT, NONE = "podsla", "constant", "no webhook"
+OURS, ANOTHER, CONSTANT, NONE = "podsla", "podsla, each pod another", "constant", "no webhook"
 # By mode: its namespace, that namespace's labels, and the domain of its pods' keys, in place of podsla's.
 MODES: Final[Mapping[str, tuple[str, Mapping[str, str], str]]] = {
     OURS: ("bench-podsla", {}, DOMAIN),
+    ANOTHER: ("bench-another", {}, DOMAIN),
     CONSTANT: ("bench-constant", {"example.com/webhook": "constant"}, "example.com/"),
     NONE: ("bench-none", {}, "example.com/"),
 }
+_never_asked: Final = count(600_000)
 _JSON: Final = {"Content-Type": "application/json"}
 GATE: Final = {"name": "example.com/bench"}  # the scheduler leaves a gated pod alone, and kwok one without a node
 
@@ -91,6 +94,16 @@ def pod_of(mode: str) -> dict[str, Any]:
         "metadata": {**metadata, "annotations": annotations},
         "spec": {**POD["spec"], "schedulingGates": [GATE]},
     }
+
+
+def pods_of(mode: str) -> Iterator[dict[str, Any]]:
+    """The pods of a mode: of one workload, or each of a workload that nobody has seen before."""
+    pod = pod_of(mode)
+    if mode != ANOTHER:
+        yield from repeat(pod)
+    for pps in _never_asked:
+        annotations = {**pod["metadata"]["annotations"], f"{DOMAIN}min-pps": str(pps)}
+        yield {**pod, "metadata": {**pod["metadata"], "annotations": annotations}}
 
 
 def start_constant(stand: Stand) -> None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from typing import Any, Final
 
 import pytest
@@ -40,7 +41,7 @@ def test_under_load_every_pod_is_created_and_has_a_size(
     pod = pod_of(OURS)
     create = ("create", "--namespace", where, "--dry-run=server", "-f", "-")
     eventually(lambda: user.kubectl(*create, text=json.dumps(pod)).returncode == 0, "podsla serves the class")
-    made = create_pods(Server.of(user.kubeconfig), where, pod, due_s(), connections)
+    made = create_pods(Server.of(user.kubeconfig), where, repeat(pod), due_s(), connections)
     assert failures(made) == []
     assert [one for one in made if not one.sized] == []
     assert len(made) >= connections
