@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.attach import bench_attach
+from bench.tls import bench_tls
 from catalog.fit import Index, compile_index
 from catalog.load import SHIPPED_CATALOG, load_catalog, load_target
 from catalog.model import Catalog
@@ -220,6 +221,7 @@ def main() -> None:
     parts: Sequence[tuple[str, Iterator[tuple[str, str, str, str]]]] = (
         ("decision and patch", bench_decision(catalog, lambda c: compile_index(c, target))),
         ("Flask application", bench_flask(serving)),
+        ("over TLS", bench_tls(review())),
         (f"memory over {REVIEWS} reviews", bench_memory(serving)),
         ("GPU attach, the node's part", bench_attach()),
     )
