@@ -21,13 +21,14 @@ help: ## list the targets
 demo: .venv/ready ## size a real Deployment by class, with the reason why
 	@manifests/examples/demo.sh
 
-test: PROFILE := $(PROFILE)$(REAL)
+test: PROFILE := $(PROFILE)+karpenter$(REAL)
 test: .venv/ready packages cluster-build ## every test; those of real nodes as root
 	$(BIN)/pytest
 
 test-pure: .venv/ready ## tables, golden files and properties: no sockets
 	$(BIN)/pytest -m "not wire and not cluster and not nodes and not node"
 
+test-cluster: PROFILE := $(PROFILE)+karpenter
 test-cluster: .venv/ready cluster-build ## a real control plane with simulated nodes, podsla installed in it
 	$(BIN)/pytest -m cluster
 

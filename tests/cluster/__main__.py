@@ -38,7 +38,7 @@ _PROFILE = click.option(
     type=_ProfileType(),
     default=DEFAULT_PROFILE,
     show_default=True,
-    help="What the cluster has: control-plane, then any of kwok=N, host, vm, unlimited, joined by +.",
+    help="What the cluster has: control-plane, then any of kwok=N, karpenter, host, vm, unlimited, joined by +.",
 )
 
 
@@ -56,6 +56,7 @@ def main() -> None:
     Parts of a profile:
       control-plane   etcd, kube-apiserver, kube-controller-manager, kube-scheduler
       kwok=N          N simulated nodes: 12 sizes of 12 families in turn, GPUs among them
+      karpenter       simulated nodes of those sizes, when pods need them
       host            this machine as a node: containerd and kubelet (root, cgroups)
       vm              a virtual machine as a node: systemd, cgroup version 2 (root, QEMU)
       unlimited       the API server takes any number of requests at once, for load tests

@@ -16,7 +16,18 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from tests.cluster.pins import BINARIES, PINS, STAGE_FILES, STAGES, STAGES_MODULE, Binary, Pin, time_left_s
+from tests.cluster.pins import (
+    BINARIES,
+    CRD_FOLDERS,
+    FOLDERS,
+    KARPENTER_CRDS,
+    PINS,
+    STAGE_FILES,
+    STAGES,
+    Binary,
+    Pin,
+    time_left_s,
+)
 from tests.cluster.state import ClusterError
 
 _PINS: Final = Path(__file__).parent / "pins"
@@ -44,13 +55,14 @@ def ensure(names: Iterable[str]) -> dict[str, Path]:
     return {name: path for name in wanted if (path := _look_up(name)) is not None}
 
 
-def folder() -> Path:
-    """The cache folder of this set of pins; every program that was built lies in it."""
-    pins = _pins_hash()
+def folder(name: str) -> Path:
+    """The cache folder of the module that a program is built from, as it is pinned."""
+    module = FOLDERS[name][0] if name in FOLDERS else BINARIES[name][0].module
+    pinned, kept = f"{module}-{_pin_hash(module)}", cache_folder() / "binaries"
     if version := _go_version():
-        return cache_folder() / "binaries" / f"{pins}-{version}"
-    kept = sorted((cache_folder() / "binaries").glob(f"{pins}-go*"))  # without Go, what an earlier one built will do
-    return kept[-1] if kept else cache_folder() / "binaries" / f"{pins}-none"
+        return kept / f"{pinned}-{version}"
+    built = sorted(kept.glob(f"{pinned}-go*"))  # without Go, what an earlier one built will do
+    return built[-1] if built else kept / f"{pinned}-none"
 
 
 def cache_folder() -> Path:
@@ -68,16 +80,16 @@ def _look_up(name: str) -> Path | None:
             raise ClusterError(f"{variable} names {given}, which does not exist; correct it, or leave it out")
         return Path(given).absolute()
     assets = os.environ.get("KUBEBUILDER_ASSETS")
-    places = [*([Path(assets).absolute()] if assets else []), folder()]
+    places = [*([Path(assets).absolute()] if assets else []), folder(name)]
     return next((place / name for place in places if (place / name).exists()), None)
 
 
 @cache
-def _pins_hash() -> str:
-    built = [(pin.module, pin.flags, pin.cgo, [(b.name, b.package) for b in pin.binaries]) for pin in PINS]
-    summed = hashlib.sha256(repr(built).encode())
-    for file in sorted(_PINS.glob("*/*")):
-        summed.update(f"{file.relative_to(_PINS)}\0".encode() + file.read_bytes())
+def _pin_hash(module: str) -> str:
+    pin = next(pin for pin in PINS if pin.module == module)
+    summed = hashlib.sha256(repr((pin.flags, pin.cgo, [(b.name, b.package) for b in pin.binaries])).encode())
+    for file in sorted((_PINS / module).iterdir()):
+        summed.update(f"{file.name}\0".encode() + file.read_bytes())
     return summed.hexdigest()[:16]
 
 
@@ -114,18 +126,23 @@ def _build(names: Sequence[str]) -> None:
         return
     if _go() is None:
         raise ClusterError(
-            f"{', '.join(names)}: not in {folder()} or KUBEBUILDER_ASSETS, and Go, which builds them, is not there; "
-            f"install Go 1.26 (https://go.dev/dl) and put it on PATH, or set KUBEBUILDER_ASSETS"
+            f"{', '.join(names)}: not in {cache_folder()} or KUBEBUILDER_ASSETS, and Go, which builds them, is not "
+            f"there; install Go 1.26 (https://go.dev/dl) and put it on PATH, or set KUBEBUILDER_ASSETS"
         )
-    folder().mkdir(parents=True, exist_ok=True)
+    for name in names:
+        folder(name).mkdir(parents=True, exist_ok=True)
     todo = [BINARIES[name] for name in names if name in BINARIES]
     with _Display([binary for _, binary in todo]) as display:
         for pin, binary in todo:
             display.begin(binary)
             _build_one(pin, binary, display)
             display.end()
-    if STAGES in names:
-        _copy_stages()
+    for name, copy in ((STAGES, _copy_stages), (KARPENTER_CRDS, _copy_crds)):
+        if name in names:
+            made = folder(name) / f".{name}.{os.getpid()}"
+            made.mkdir()
+            copy(_module_folder(*FOLDERS[name]), made)
+            made.replace(folder(name) / name)
 
 
 class _Display:
@@ -173,7 +190,7 @@ class _Display:
 
 def _build_one(pin: Pin, binary: Binary, display: _Display) -> None:
     """Build into a temporary name and rename, so that a half-built program is never found."""
-    made = folder() / f".{binary.name}.{os.getpid()}"
+    made = folder(binary.name) / f".{binary.name}.{os.getpid()}"
     command = [_go() or "go", "build", *pin.flags, "-o", str(made), binary.package]
     env = {**os.environ, "CGO_ENABLED": str(int(pin.cgo)), "GOFLAGS": "-mod=readonly", "GOWORK": "off"}
     with tempfile.TemporaryFile("w+") as output:
@@ -191,20 +208,26 @@ def _build_one(pin: Pin, binary: Binary, display: _Display) -> None:
         hint = "; it is linked to libseccomp: install libseccomp-dev, pkg-config and gcc" if pin.cgo else ""
         shown = "\n".join(f"  {line}" for line in said)
         raise ClusterError(f"cannot build {binary.name} in {_PINS / pin.module}{hint}; go says:\n{shown}")
-    made.replace(folder() / binary.name)
+    made.replace(folder(binary.name) / binary.name)
 
 
-def _copy_stages() -> None:
+def _module_folder(pin: str, module: str) -> Path:
+    command = [_go() or "go", "list", "-m", "-f", "{{.Dir}}", module]
+    asked = subprocess.run(command, cwd=_PINS / pin, capture_output=True, text=True, check=False)
+    if not asked.stdout.strip():
+        raise ClusterError(f"cannot find the files of {module}; go says: {asked.stderr.strip()}")
+    return Path(asked.stdout.strip())
+
+
+def _copy_stages(module: Path, into: Path) -> None:
     """Keep kwok's stage files beside it, so that it runs where there is no Go."""
-    command = [_go() or "go", "list", "-m", "-f", "{{.Dir}}", STAGES_MODULE]
-    asked = subprocess.run(command, cwd=_PINS / "kwok", capture_output=True, text=True, check=False)
-    module = asked.stdout.strip()
-    if not module:
-        raise ClusterError(f"cannot find the stage files of {STAGES_MODULE}; go says: {asked.stderr.strip()}")
-    made = folder() / f".{STAGES}.{os.getpid()}"
-    made.mkdir()
     for stage in STAGE_FILES:
-        texts = [file.read_text() for file in sorted((Path(module) / "kustomize" / "stage" / stage).glob("*.yaml"))]
+        texts = [file.read_text() for file in sorted((module / "kustomize" / "stage" / stage).glob("*.yaml"))]
         stages = [text for text in texts if "kind: Stage" in text]
-        (made / f"{stage.replace('/', '-')}.yaml").write_text("\n---\n".join(stages))
-    made.replace(folder() / STAGES)
+        (into / f"{stage.replace('/', '-')}.yaml").write_text("\n---\n".join(stages))
+
+
+def _copy_crds(module: Path, into: Path) -> None:
+    """Keep Karpenter's CRDs beside it."""
+    for file in (file for place in CRD_FOLDERS for file in sorted((module / place).glob("*.yaml"))):
+        (into / file.name).write_bytes(file.read_bytes())

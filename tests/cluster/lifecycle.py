@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from tests.cluster import binaries
+from tests.cluster import binaries, karpenter
 from tests.cluster.control_plane import PORTS, start_control_plane
 from tests.cluster.kwok import start_kwok
 from tests.cluster.network import BRIDGE, BRIDGE_ADDRESS, LOOPBACK, check_root, create_bridge, free_ports
@@ -53,7 +53,9 @@ def up(name: str, profile: Profile, report: Report) -> Cluster:
         paths = binaries.ensure(needed(profile))
         _clear(name, found, report)
         address = BRIDGE_ADDRESS if profile.real else LOOPBACK
-        cluster = Cluster(name, profile, cluster_folder(name), address, free_ports(PORTS, _taken_ports()))
+        cluster = Cluster(
+            name, profile, cluster_folder(name), address, free_ports((*PORTS, *karpenter.PORTS), _taken_ports())
+        )
         create_folder(cluster)
         try:
             _start(cluster, paths, report)
@@ -88,8 +90,8 @@ def _start(cluster: Cluster, paths: dict[str, Path], report: Report) -> None:
 
 def _node_starts(cluster: Cluster, paths: dict[str, Path], report: Report) -> Iterator[Callable[[], None]]:
     """What adds nodes; real ones are imported only where they are wanted."""
-    if cluster.profile.kwok_nodes:
-        yield lambda: start_kwok(cluster, paths, report)
+    if cluster.profile.kwok_nodes or cluster.profile.karpenter:
+        yield lambda: _start_played(cluster, paths, report)
     if cluster.profile.host:
         from tests.cluster import host
 
@@ -98,6 +100,13 @@ def _node_starts(cluster: Cluster, paths: dict[str, Path], report: Report) -> It
         from tests.cluster import vm
 
         yield lambda: vm.start(cluster)
+
+
+def _start_played(cluster: Cluster, paths: dict[str, Path], report: Report) -> None:
+    """Start what plays nodes, then what buys them."""
+    start_kwok(cluster, paths, report)
+    if cluster.profile.karpenter:
+        karpenter.start_karpenter(cluster, paths, report)
 
 
 def down(name: str, report: Report) -> bool:

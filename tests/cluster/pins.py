@@ -75,25 +75,34 @@ PINS: Final = (
             for path in ("main/bridge", "main/loopback", "ipam/host-local", "meta/portmap", "meta/bandwidth")
         ),
     ),
+    Pin("karpenter", (Binary("karpenter", "sigs.k8s.io/karpenter/kwok", 135),)),
     # Without the tag every pod fails: "seccomp: config provided but seccomp not supported".
     Pin("runc", (Binary("runc", "github.com/opencontainers/runc", 13),), ("-trimpath", "-tags", "seccomp"), cgo=True),
 )
 STAGES: Final = "kwok-stages"  # a folder beside the binaries: how kwok plays nodes and pods
 STAGE_FILES: Final = ("node/fast", "node/heartbeat-with-lease", "pod/fast")
-STAGES_MODULE: Final = "sigs.k8s.io/kwok"
+KARPENTER_CRDS: Final = "karpenter-crds"  # likewise
+CRD_FOLDERS: Final = ("kwok/apis/crds", "pkg/apis/crds")
+FOLDERS: Final = {STAGES: ("kwok", "sigs.k8s.io/kwok"), KARPENTER_CRDS: ("karpenter", "sigs.k8s.io/karpenter")}
+"""What is copied out of a module: by its name, the pin and the Go module."""
 BINARIES: Final = {binary.name: (pin, binary) for pin in PINS for binary in pin.binaries}
 _CONTROL_PLANE: Final = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
-_REAL: Final = ("kubelet", "kube-proxy", "agnhost", *(b.name for pin in PINS[3:] for b in pin.binaries))
+_RUNTIME: Final = ("containerd", "cni", "runc")
+_REAL: Final = (
+    *("kubelet", "kube-proxy", "agnhost"),
+    *(binary.name for pin in PINS if pin.module in _RUNTIME for binary in pin.binaries),
+)
 
 
 def needed(profile: Profile) -> tuple[str, ...]:
     """What a cluster of this profile runs, in the order in which it is built."""
     wanted = {
         *_CONTROL_PLANE,
-        *(("kwok", STAGES) if profile.kwok_nodes else ()),
+        *(("kwok", STAGES) if profile.kwok_nodes or profile.karpenter else ()),
+        *(("karpenter", KARPENTER_CRDS) if profile.karpenter else ()),
         *(_REAL if profile.real else ()),
     }
-    return tuple(name for name in (*BINARIES, STAGES) if name in wanted)
+    return tuple(name for name in (*BINARIES, *FOLDERS) if name in wanted)
 
 
 def time_left_s(built: Sequence[tuple[int, float]], running: tuple[int, float], waiting: Iterable[int]) -> float:

@@ -6,8 +6,10 @@ from typing import Final
 
 MAX_KWOK_NODES: Final = 5_000
 _PARTS: Final = (
-    "control-plane first, then any of kwok=N (simulated nodes), host, vm (real nodes), unlimited (load tests)"
+    "control-plane first, then any of kwok=N (simulated nodes), karpenter (buys such nodes), host, vm (real nodes), "
+    "unlimited (load tests)"
 )
+_FLAGS: Final = ("karpenter", "host", "vm", "unlimited")
 _KWOK: Final = re.compile(r"kwok=(\d+)")
 
 
@@ -22,12 +24,14 @@ class Profile:
 
     Attributes:
         kwok_nodes: How many nodes kwok plays.
+        karpenter: Whether Karpenter has more of them played where pods need them.
         host: Whether this machine is a node.
         vm: Whether a virtual machine is a node.
         unlimited: Whether the API server takes any number of requests at once.
     """
 
     kwok_nodes: int = 0
+    karpenter: bool = False
     host: bool = False
     vm: bool = False
     unlimited: bool = False
@@ -38,7 +42,7 @@ class Profile:
         return self.host or self.vm
 
     def __str__(self) -> str:
-        flags = [name for name in ("host", "vm", "unlimited") if getattr(self, name)]
+        flags = [name for name in _FLAGS if getattr(self, name)]
         return "+".join(["control-plane", *([f"kwok={self.kwok_nodes}"] if self.kwok_nodes else []), *flags])
 
 
@@ -58,11 +62,11 @@ def parse_profile(text: str) -> Profile:
         if name in known:
             raise ProfileError(f"profile {text!r}: {part!r} says again what an earlier part said; leave one out")
         known[name] = figure
-    return Profile(int(known.get("kwok_nodes", 0)), "host" in known, "vm" in known, "unlimited" in known)
+    return Profile(int(known.get("kwok_nodes", 0)), **{name: name in known for name in _FLAGS})
 
 
 def _read_part(part: str, text: str) -> tuple[str, int | bool]:
-    if part in ("host", "vm", "unlimited"):
+    if part in _FLAGS:
         return part, True
     found = _KWOK.fullmatch(part)
     if found is None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import binaries
+from tests.cluster.pins import PINS, STAGES
 from tests.cluster.state import ClusterError
 
 
@@ -22,8 +23,8 @@ def assets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_assets_folder_comes_before_the_cache(assets: Path) -> None:
     """As envtest has it."""
-    binaries.folder().mkdir(parents=True)
-    (binaries.folder() / "etcd").touch()
+    binaries.folder("etcd").mkdir(parents=True)
+    (binaries.folder("etcd") / "etcd").touch()
 
     assert binaries.find("etcd") == assets / "etcd"
 
@@ -52,12 +53,12 @@ def test_a_variable_that_leads_nowhere_is_an_error(tmp_path: Path, monkeypatch: 
 
 def test_the_cache_comes_last(assets: Path) -> None:
     """A program that no variable names is found where it was built."""
-    binaries.folder().mkdir(parents=True)
-    (binaries.folder() / "kubectl").touch()
+    binaries.folder("kubectl").mkdir(parents=True)
+    (binaries.folder("kubectl") / "kubectl").touch()
 
     assert binaries.ensure(["etcd", "kubectl"]) == {
         "etcd": assets / "etcd",
-        "kubectl": binaries.folder() / "kubectl",
+        "kubectl": binaries.folder("kubectl") / "kubectl",
     }
 
 
@@ -71,7 +72,7 @@ def test_without_go_the_message_says_what_to_do(monkeypatch: pytest.MonkeyPatch)
         binaries.find("kubectl")
 
     assert str(caught.value) == (
-        f"kubectl: not in {binaries.folder()} or KUBEBUILDER_ASSETS, and Go, which builds them, is not there; "
+        f"kubectl: not in {binaries.cache_folder()} or KUBEBUILDER_ASSETS, and Go, which builds them, is not there; "
         "install Go 1.26 (https://go.dev/dl) and put it on PATH, or set KUBEBUILDER_ASSETS"
     )
 
@@ -79,9 +80,16 @@ def test_without_go_the_message_says_what_to_do(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.usefixtures("assets")
 def test_without_go_what_was_built_is_still_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only building needs Go."""
-    built = binaries.folder()
+    built = binaries.folder("kubectl")
     built.mkdir(parents=True)
     (built / "kubectl").touch()
     monkeypatch.setattr(binaries, "_go_version", lambda: None)
 
     assert binaries.find("kubectl") == built / "kubectl"
+
+
+def test_another_pin_of_one_module_leaves_what_was_built_of_others() -> None:
+    """A first build takes ten minutes; a new kwok is no reason for it."""
+    assert binaries.folder("kubectl") == binaries.folder("kube-apiserver")
+    assert binaries.folder("kwok") == binaries.folder(STAGES)
+    assert len({binaries.folder(pin.binaries[0].name) for pin in PINS}) == len(PINS)

@@ -5,7 +5,10 @@ import pytest
 from tests.cluster.pins import BINARIES, PINS, needed, time_left_s
 from tests.cluster.profile import Profile, ProfileError, parse_profile
 
-EXISTS = "control-plane first, then any of kwok=N (simulated nodes), host, vm (real nodes), unlimited (load tests)"
+EXISTS = (
+    "control-plane first, then any of kwok=N (simulated nodes), karpenter (buys such nodes), host, vm (real nodes), "
+    "unlimited (load tests)"
+)
 
 
 @pytest.mark.parametrize(
@@ -14,6 +17,7 @@ EXISTS = "control-plane first, then any of kwok=N (simulated nodes), host, vm (r
         pytest.param("control-plane", Profile(), id="a control plane alone"),
         pytest.param("control-plane+kwok=12", Profile(kwok_nodes=12), id="twelve simulated nodes"),
         pytest.param("control-plane+kwok=12+host+vm", Profile(12, host=True, vm=True), id="simulated and real nodes"),
+        pytest.param("control-plane+karpenter", Profile(karpenter=True), id="nodes when pods need them"),
         pytest.param("control-plane+unlimited", Profile(unlimited=True), id="no limits of the API server"),
     ],
 )
@@ -67,6 +71,7 @@ def test_a_wrong_profile_says_which_part_and_what_exists(text: str, message: str
     [
         pytest.param("control-plane", {"etcd", "kubectl"}, {"kwok", "kwok-stages", "kubelet"}, id="control plane"),
         pytest.param("control-plane+kwok=1", {"kwok", "kwok-stages"}, {"kubelet", "runc"}, id="kwok"),
+        pytest.param("control-plane+karpenter", {"kwok", "karpenter", "karpenter-crds"}, {"kubelet"}, id="Karpenter"),
         pytest.param("control-plane+host", {"kubelet", "runc", "bridge", "agnhost"}, {"kwok"}, id="a real node"),
     ],
 )
