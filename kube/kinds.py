@@ -5,6 +5,7 @@ from typing import Final
 from kube.api import Resource
 
 SPEC_CATALOGS: Final = Resource("podsla.io/v1beta1", "speccatalogs")
+GPU_ATTACHMENTS: Final = Resource("podsla.io/v1beta1", "gpuattachments")
 
 CONFIG_MAPS: Final = Resource("v1", "configmaps")
 NAMESPACES: Final = Resource("v1", "namespaces")
