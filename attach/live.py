@@ -10,12 +10,22 @@ import signal
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
-from attach.cluster import STATUSES, ClusterView, Wanted, container_of, orphans, placeholder, unlisted, wanted
-from attach.desired import parse_time, unreadable
+from attach.api import Attachment, parse_attachment
+from attach.cluster import (
+    STATUSES,
+    ClusterView,
+    Wanted,
+    container_of,
+    is_here,
+    orphans,
+    placeholder_of,
+    unlisted,
+    wanted,
+)
+from attach.desired import unreadable
 from attach.entry import Entry, Trouble
 from attach.errors import AttachError
 from attach.model import Target
@@ -25,7 +35,7 @@ from attach.reconcile import Clock, Desired, Status
 from attach.report import is_over, report
 from attach.reservation import PodDevices, Reservations
 from attach.transitions import State
-from catalog.problems import Problem
+from catalog.problems import InvalidError, Problem
 from kube.api import Api, ApiError, Object
 from kube.kinds import GPU_ATTACHMENTS, PODS, RESOURCE_SLICES
 from kube.watch import Watched, pause_s
@@ -54,12 +64,13 @@ class ClusterSource:
         self._attachments = Watched(api, GPU_ATTACHMENTS, on_change=self._woken.set)
         self._pods = Watched(api, PODS, selectors=here, on_change=self._woken.set, keep=pod_facts)
         self._slices = Watched(api, RESOURCE_SLICES, selectors=here, on_change=self._woken.set)
-        self._view = ClusterView(node, (), {}, (), clock.now(), system_namespaces=tuple(system_namespaces))
-        self._wanted = Wanted(Desired(complete=False))
+        self._node = node
+        self._view = ClusterView(clock.now(), system_namespaces=tuple(system_namespaces))
+        self._wanted = Wanted()
         self._failures, self._not_before_s = 0, 0.0
 
     def __str__(self) -> str:
-        return f"node {self._view.node}"
+        return f"node {self._node}"
 
     def start(self) -> "ClusterSource":
         """Begin to watch."""
@@ -82,15 +93,29 @@ class ClusterSource:
         self._woken.clear()
         if not self.synced:
             return unreadable(())
+        attachments, problems = self._read_attachments()
         pods = {(pod["metadata"]["namespace"], pod["metadata"]["name"]): pod for pod in self._pods.items()}
-        attachments = self._attachments.items()
-        view = replace(
-            self._view, attachments=attachments, pods=pods, slices=self._slices.items(), now=self._clock.now()
-        )
+        now, slices = self._clock.now(), self._slices.items()
+        view = replace(self._view, attachments=attachments, pods=pods, slices=slices, now=now)
         view = replace(view, given=self._ask_kubelet(view), attached=self._attached(view, entries))
         self._view = replace(view, unlisted=unlisted(view, entries))
         self._wanted = wanted(self._view, entries)
-        return self._wanted.desired, ()
+        return replace(self._wanted.desired, complete=not problems), problems
+
+    def _read_attachments(self) -> tuple[tuple[Attachment, ...], tuple[Problem, ...]]:
+        """Read those of this node; one that can't be read ends nothing, its own lease apart."""
+        found, problems = [], list[Problem]()
+        for thing in self._attachments.items():
+            try:
+                found.append(parse_attachment(thing))
+            except InvalidError as error:
+                problems += error.problems
+            except (KeyError, TypeError, ValueError) as error:
+                meta = thing["metadata"]
+                problems.append(
+                    Problem(f"{meta.get('namespace')}/{meta['name']}", 0, "status", f"can't be read: {error}")
+                )
+        return tuple(each for each in found if is_here(each, self._node)), tuple(problems)
 
     def tell(self, statuses: Sequence[Status], entries: Mapping[str, Entry]) -> float | None:
         """See the port."""
@@ -99,18 +124,18 @@ class ClusterSource:
         have_ended = [self._end(pod) for pod in orphans(self._view, entries)]
         if not all(have_ended):
             dues_s.append(ENDING_S)
-        for each in self._view.own if self.synced else ():
-            uid = each["metadata"]["uid"]
-            status, over = by_uid.get(uid), self._wanted.over.get(uid)
-            if status is None and (over is None or not each["status"].get("placeholder")):
+        attached = self._attached(self._view, entries)
+        for each in self._view.attachments:
+            status, over = by_uid.get(each.uid), self._wanted.over.get(each.uid)
+            if status is None and (over is None or each.status.placeholder is None):
                 continue  # it waits, or never reached this node: the controller says so
             ended = is_over(status, over) and self._placeholder_ended(each)
             if is_over(status, over) and not ended:
                 dues_s.append(ENDING_S)
-            attached_s = self._attached(self._view, entries).get(uid)
-            body = report(each, status, over, attached_s, self._clock.now(), placeholder_ended=ended)
-            if body is not None and (pause_s := self._patch(each, body)) is not None:
-                dues_s.append(pause_s)
+            now = self._clock.now()
+            body = report(each, status, over, attached.get(each.uid), now, placeholder_ended=ended)
+            if body is not None and (pause := self._patch(each, body)) is not None:
+                dues_s.append(pause)
         return min(dues_s, default=None)
 
     def wait(self, seconds: float, stopped: threading.Event) -> None:
@@ -122,7 +147,7 @@ class ClusterSource:
         self._woken.set()
 
     def _ask_kubelet(self, view: ClusterView) -> tuple[PodDevices, ...] | Trouble:
-        if not any(placeholder(each, view) for each in view.own):
+        if not any(placeholder_of(each, view) for each in view.attachments):
             return ()
         try:
             return self._reservations.pods()
@@ -134,26 +159,23 @@ class ClusterSource:
     def _attached(self, view: ClusterView, entries: Mapping[str, Entry]) -> dict[str, float]:
         """Remember when each was first attached: the status says so, or the journal, until the status does."""
         found: dict[str, float] = {}
-        for each in view.own:
-            uid, entry = each["metadata"]["uid"], entries.get(each["metadata"]["uid"])
-            with suppress(ValueError):
-                if (said := each["status"].get("attachedAt")) is not None:
-                    found[uid] = parse_time(said).timestamp()
-                    continue
-            if uid in view.attached:
-                found[uid] = view.attached[uid]
+        for each in view.attachments:
+            entry = entries.get(each.uid)
+            if each.status.attached_s is not None:
+                found[each.uid] = each.status.attached_s
+            elif each.uid in view.attached:
+                found[each.uid] = view.attached[each.uid]
             elif entry is not None and entry.state is State.ATTACHED:
-                found[uid] = entry.since_s
+                found[each.uid] = entry.since_s
         return found
 
     def _is_waiting(self) -> bool:
         """Whether a placeholder is here, and its attachment has not begun: the kubelet is about to give a device."""
-        wishes, over = self._wanted.desired.wishes, self._wanted.over
-        uids = {each["metadata"]["uid"] for each in self._view.own if placeholder(each, self._view)}
-        return bool(uids - wishes.keys() - over.keys()) or bool(self._view.unlisted)
+        uids = {each.uid for each in self._view.attachments if placeholder_of(each, self._view)}
+        return bool(uids - self._wanted.desired.wishes.keys() - self._wanted.over.keys())
 
-    def _placeholder_ended(self, attachment: Object) -> bool:
-        pod = placeholder(attachment, self._view)
+    def _placeholder_ended(self, attachment: Attachment) -> bool:
+        pod = placeholder_of(attachment, self._view)
         return pod is None or self._end(pod)
 
     def _end(self, pod: Object) -> bool:
@@ -170,22 +192,25 @@ class ClusterSource:
             _log.warning("placeholder not ended", extra={"fields": fields})
             return False
 
-    def _patch(self, attachment: Object, status: Mapping[str, object]) -> float | None:
+    def _patch(self, attachment: Attachment, status: Mapping[str, object]) -> float | None:
         """Write a status, if the object still is the one that was read; a pause where the API server is away."""
         left_s = self._not_before_s - time.monotonic()
         if left_s > 0:
             return left_s
-        meta = attachment["metadata"]
-        body = {"metadata": {"resourceVersion": meta["resourceVersion"]}, "status": status}
+        body = {"metadata": {"resourceVersion": attachment.version}, "status": status}
         try:
-            self._api.patch(GPU_ATTACHMENTS, meta["name"], body, namespace=meta["namespace"], subresource="status")
+            self._api.patch(
+                GPU_ATTACHMENTS, attachment.name, body, namespace=attachment.namespace, subresource="status"
+            )
             self._failures = 0
         except ApiError as error:
             if error.status in (404, 409):  # it is looked at again once the change is seen here
                 return None
             self._failures += 1
             self._not_before_s = time.monotonic() + pause_s(self._failures)
-            _log.warning("status not written", extra={"fields": {"uid": meta["uid"], "error": str(error)[:256]}})
+            _log.warning(
+                "status not written", extra={"fields": {"attachment": str(attachment), "error": str(error)[:256]}}
+            )
             return pause_s(self._failures)
         return None
 

@@ -1,13 +1,13 @@
 """What the agent writes into the status of an attachment: its own fields and conditions, and no others. Pure."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
 
+from attach.api import Attachment, Condition, Type, merge_conditions, render_time
 from attach.entry import Entry, Now
-from attach.inspect import render_time
 from attach.reconcile import Status
 from attach.transitions import State
-from kube.api import Object
 
 REFUSED: Final = frozenset(
     {
@@ -16,7 +16,6 @@ REFUSED: Final = frozenset(
         "AmbiguousDevice",
         "DeviceLost",
         "DeviceUnhealthy",
-        "InvalidAttachment",
         "NodeForeign",
         "SandboxedRuntime",
         "UnknownDevice",
@@ -26,26 +25,28 @@ REFUSED: Final = frozenset(
 
 MAX_MESSAGE: Final = 1024
 Fields = dict[str, Any]
-_TRUE_IN: Final[Mapping[str, frozenset[State]]] = {
-    "Attached": frozenset({State.ATTACHED}),
-    "Draining": frozenset({State.DRAINING, State.REVOKING, State.VERIFYING}),
-    "Overdue": frozenset({State.OVERDUE}),
-    "Quarantined": frozenset({State.QUARANTINED}),
+Over = tuple[str, str]
+
+_TRUE_IN: Final[Mapping[Type, frozenset[State]]] = {
+    Type.ATTACHED: frozenset({State.ATTACHED}),
+    Type.DRAINING: frozenset({State.DRAINING, State.REVOKING, State.VERIFYING}),
+    Type.OVERDUE: frozenset({State.OVERDUE}),
+    Type.QUARANTINED: frozenset({State.QUARANTINED}),
 }
-_END: Final = {State.RELEASED: "Released", State.FAILED: "Failed"}
+_END: Final = {State.RELEASED: Type.RELEASED, State.FAILED: Type.FAILED}
 
 
-def is_over(status: Status | None, over: tuple[str, str] | None) -> bool:
+def is_over(status: Status | None, over: Over | None) -> bool:
     """Say whether nothing is held, and nothing will be: the placeholder may end."""
     if status is None:
         return over is not None
-    return status.entry.is_final if status.entry is not None else over is not None or status.reason in REFUSED
+    return status.entry.is_final if status.entry is not None else status.reason in REFUSED
 
 
 def report(
-    attachment: Object,
+    attachment: Attachment,
     status: Status | None,
-    over: tuple[str, str] | None,
+    over: Over | None,
     attached_s: float | None,
     now: Now,
     *,
@@ -55,69 +56,70 @@ def report(
     Write what has changed of the status; None: nothing.
 
     Args:
+        status: After a pass; None: it was not wanted.
         over: Why it never begins, where it has not begun.
-        placeholder_ended: Whether the pod that reserved for it has ended: only then an end is told.
+        placeholder_ended: Whether the pod that reserved for it has ended: only then is an end told.
     """
-    written = _Writer(attachment, now)
     entry = status.entry if status is not None else None
-    if entry is not None and status is not None:
-        _write_entry(written, entry, status, attached_s, now, ended=placeholder_ended)
-    elif over is not None:
-        if placeholder_ended:
-            written.set("Released", True, *over)
-    elif status is not None:
-        written.set("Reserved", True, "Reserved", "the kubelet has given every device to the placeholder")
-        written.set("Attached", False, status.reason, status.message)
-        if status.reason in REFUSED and placeholder_ended:
-            written.set("Reserved", False, "Failed", "the node refused it")
-            written.set("Failed", True, status.reason, status.message)
-    return written.changed()
+    fields: Fields = {}
+    if status is None:
+        new = [Condition(Type.RELEASED, True, *over)] if over is not None and placeholder_ended else []
+    elif entry is None:
+        new = _refused(status, ended=placeholder_ended)
+    else:
+        fields = _fields(entry, attachment, attached_s)
+        new = _conditions(entry, status, attachment, ended=placeholder_ended)
+    return _changed(attachment, fields, new, attached_s, now)
 
 
-def _write_entry(
-    written: "_Writer", entry: Entry, status: Status, attached_s: float | None, now: Now, *, ended: bool
-) -> None:
-    written.fields["devices"] = [{"uuid": uuid} for uuid in entry.wish.devices]
+def _fields(entry: Entry, attachment: Attachment, attached_s: float | None) -> Fields:
+    fields: Fields = {}
+    if attachment.status.devices != entry.wish.devices:
+        fields["devices"] = [{"uuid": uuid} for uuid in entry.wish.devices]
     if attached_s is not None:
-        written.fields["attachedAt"] = written.known("attachedAt") or render_time(attached_s)
-        written.fields["leaseExpiresAt"] = render_time(entry.wish.expires_s)
-    written.set("Reserved", True, "Reserved", "the kubelet has given every device to the placeholder")
-    for kind, states in _TRUE_IN.items():
-        if entry.state in states or kind == "Attached" or written.is_there(kind):
-            written.set(kind, entry.state in states, status.reason, status.message)
-    if entry.state in _END and ended:
-        end = _END[entry.state]
-        written.set("Reserved", False, end, "the device is given back")
-        written.set(end, True, entry.reason, entry.message)
-    if attached_s is not None and written.changed() is not None:
-        written.fields["heldSeconds"] = max(0, int(now.wall_s - attached_s))
+        if attachment.status.attached_s is None:
+            fields["attachedAt"] = render_time(attached_s)
+        if attachment.status.lease_expires_s != int(entry.wish.expires_s):
+            fields["leaseExpiresAt"] = render_time(entry.wish.expires_s)
+    return fields
 
 
-class _Writer:
-    """The agent's part of a status, over what stands there."""
+def _reserved() -> Condition:
+    return Condition(Type.RESERVED, True, "Reserved", "the kubelet has given every device to the placeholder")
 
-    def __init__(self, attachment: Object, now: Now) -> None:
-        self.before: Mapping[str, Any] = attachment.get("status") or {}
-        self.generation = attachment["metadata"].get("generation", 1)
-        self.when = render_time(now.wall_s)
-        self.fields: Fields = {}
-        self._conditions = {each["type"]: dict(each) for each in self.before.get("conditions") or ()}
 
-    def known(self, name: str) -> Any:
-        return self.before.get(name)
+def _refused(status: Status, *, ended: bool) -> list[Condition]:
+    """Say of what has not begun why not: it waits, or never will."""
+    message = status.message[:MAX_MESSAGE]
+    waits = [_reserved(), Condition(Type.ATTACHED, False, status.reason, message)]
+    if status.reason not in REFUSED or not ended:
+        return waits
+    given_back = Condition(Type.RESERVED, False, "Failed", "the device is given back")
+    return [given_back, *waits[1:], Condition(Type.FAILED, True, status.reason, message)]
 
-    def is_there(self, kind: str) -> bool:
-        return kind in self._conditions
 
-    def set(self, kind: str, holds: bool, reason: str, message: str) -> None:
-        """Set a condition; its time is that of its last change between True and False."""
-        old, value = self._conditions.get(kind, {}), "True" if holds else "False"
-        when = old["lastTransitionTime"] if old.get("status") == value else self.when
-        said = {"type": kind, "status": value, "reason": reason, "message": message[:MAX_MESSAGE]}
-        self._conditions[kind] = {**said, "lastTransitionTime": when, "observedGeneration": self.generation}
+def _conditions(entry: Entry, status: Status, attachment: Attachment, *, ended: bool) -> list[Condition]:
+    """Say of what has begun how it stands; conditions that were never true are not written."""
+    message = status.message[:MAX_MESSAGE]
+    new = [
+        Condition(kind, entry.state in states, status.reason, message)
+        for kind, states in _TRUE_IN.items()
+        if entry.state in states or kind is Type.ATTACHED or attachment.status.condition(kind)
+    ]
+    if entry.state not in _END or not ended:
+        return [_reserved(), *new]
+    end = _END[entry.state]
+    given_back = Condition(Type.RESERVED, False, end.value, "the device is given back")
+    return [given_back, *new, Condition(end, True, entry.reason, entry.message[:MAX_MESSAGE])]
 
-    def changed(self) -> Fields | None:
-        """Name the fields that differ from what stands there."""
-        fields = {**self.fields, "conditions": list(self._conditions.values())}
-        found = {name: value for name, value in fields.items() if value != self.before.get(name, [])}
-        return found or None
+
+def _changed(
+    attachment: Attachment, fields: Fields, new: list[Condition], attached_s: float | None, now: Now
+) -> Fields | None:
+    old = [dict(one) for one in attachment.status.conditions]
+    merged = merge_conditions(old, new, attachment.generation, datetime.fromtimestamp(now.wall_s, UTC))
+    if merged != old:
+        fields = {**fields, "conditions": merged}
+    if fields and attached_s is not None:
+        fields["heldSeconds"] = max(0, int(now.wall_s - attached_s))
+    return fields or None

@@ -7,10 +7,10 @@ from typing import Any, Final, TypeAlias
 import pytest
 from prometheus_client import generate_latest
 
-from catalog.crd import GROUP, PLURAL
 from catalog.dimension import BY_MIN_KEY
 from catalog.keys import CLASS, DEFAULT_CLASS, DOMAIN, GPU, MIN_PREFIX, MIRROR_POD, OPT_OUT, RECORD, SIZE
 from catalog.served import TARGET_CONFIG_MAP
+from catalog.structural import GROUP
 from controller.certificates import CA_SECRET, LEAF_SECRET, SERVICE
 from controller.metrics import Metrics
 from controller.process import LEASE
@@ -189,7 +189,7 @@ def test_names_in_roles_are_those_that_the_code_asks_for(built: dict[str, list[D
     assert names["podsla-controller", "leases"] == {LEASE}
     for plural in {resource.plural for resource, _ in WEBHOOKS}:
         assert names["podsla-controller", plural] == {name for r, name in WEBHOOKS if r.plural == plural}
-    assert named(built["default"], "CustomResourceDefinition", f"{PLURAL}.{GROUP}")
+    assert named(built["default"], "CustomResourceDefinition", "speccatalogs.podsla.io")
 
 
 def test_roles_grant_nothing_wholesale(built: dict[str, list[Document]]) -> None:
