@@ -19,7 +19,7 @@ from attach.errors import Gone, Unknown
 from attach.model import Cgroup, DeviceNode
 from attach.ports import Rules
 
-SOCKET: Final = Path("/run/systemd/private")
+SOCKET: Final = Path("/proc/1/root/run/systemd/private")  # of the node, also where the agent runs in a container
 DEADLINE_S: Final = 5.0
 _MANAGER: Final = "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"
 _PROPERTIES: Final = "org.freedesktop.DBus.Properties"

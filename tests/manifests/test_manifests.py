@@ -25,7 +25,7 @@ pytestmark = pytest.mark.cluster
 
 Document: TypeAlias = dict[str, Any]
 NAMESPACE = "podsla-system"
-OVERLAYS = ("default", "fail-open", "monitoring", "outside", "outside-fail-open")
+OVERLAYS = ("default", "fail-open", "gpu-attach", "monitoring", "outside", "outside-fail-open")
 EXCLUDED = ["kube-system", "kube-public", "kube-node-lease", "podsla-system", "podsla-agents"]
 
 
@@ -47,6 +47,23 @@ def deployments(documents: list[Document]) -> list[Document]:
     return [document for document in documents if document["kind"] == "Deployment"]
 
 
+def test_the_agent_is_alone_in_a_namespace_that_lets_it_in(built: dict[str, list[Document]]) -> None:
+    """It is root on its node, so nothing may reach it, and nothing that a tenant may change lies beside it."""
+    (agent,) = (d for d in built["gpu-attach"] if d["kind"] == "DaemonSet")
+    here = agent["metadata"]["namespace"]
+    beside = {d["kind"] for d in built["gpu-attach"] if d["metadata"].get("namespace") == here}
+    spaces = {d["metadata"]["name"]: d for d in built["gpu-attach"] if d["kind"] == "Namespace"}
+    pod = agent["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+
+    assert beside == {"DaemonSet", "NetworkPolicy", "ServiceAccount"}
+    assert spaces[here]["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "privileged"
+    assert "ports" not in container
+    assert not pod.get("hostNetwork")
+    assert container["image"].startswith("docker.io/podsla/podsla:")
+    cli.commands["agent"].make_context("agent", container["args"][1:], auto_envvar_prefix="X")
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_an_overlay_names_every_object_once_and_as_ours(built: dict[str, list[Document]], overlay: str) -> None:
     metadata = [(d["kind"], d["metadata"].get("namespace"), d["metadata"]["name"]) for d in built[overlay]]
@@ -61,6 +78,7 @@ def test_overlays_differ_in_what_they_are_for(built: dict[str, list[Document]]) 
         "Deployment", "NetworkPolicy", "PodDisruptionBudget", "Service"
     }  # fmt: skip
     assert set(kinds["monitoring"]) - set(kinds["default"]) == {"PodMonitor", "PrometheusRule", "ServiceMonitor"}
+    assert set(kinds["gpu-attach"]) - set(kinds["default"]) == {"DaemonSet"}
     for overlay, base in (("fail-open", "default"), ("outside-fail-open", "outside")):
         added = {d["metadata"]["name"] for d in built[overlay]} - {d["metadata"]["name"] for d in built[base]}
         assert added == {"podsla-unsized-pods"}
