@@ -1,8 +1,9 @@
 """
 A pod borrows a GPU on a real node, whose agent runs in a pod.
 
-On this machine (cgroup version 1, cgroupfs) and in the virtual one (systemd, version 2). Devices that every machine has
-stand for GPUs; a device plugin offers them to the kubelet, so that scheduler and kubelet count and give them as real ones.
+On this machine (cgroup version 1, cgroupfs) and in the virtual one (systemd, version 2). Devices that every machine
+has stand for GPUs; a device plugin offers them to the kubelet, so scheduler and kubelet count and give them as real
+ones.
 """
 
 import os
