@@ -26,6 +26,7 @@ def hold_command() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    say("holds the reservation until SIGUSR1")
     signal.sigwait({signal.SIGUSR1})
 
 
