@@ -83,10 +83,17 @@ def wanted(view: ClusterView, entries: Mapping[str, Entry]) -> Wanted:
 
 
 def placeholder_of(attachment: Attachment, view: ClusterView) -> Object | None:
-    """Find the pod that reserves for an attachment, if it still is that very pod."""
+    """Find the pod that reserves for an attachment, if it still is that very pod, and says so itself."""
     named = attachment.status.placeholder
     pod = view.pods.get((attachment.namespace, named.name)) if named else None
-    return pod if pod is not None and named is not None and pod["metadata"]["uid"] == named.uid else None
+    if pod is None or named is None:
+        return None
+    is_it = pod["metadata"]["uid"] == named.uid and _attachment_uid(pod) == attachment.uid
+    return pod if is_it else None
+
+
+def _attachment_uid(pod: Object) -> str:
+    return str((pod["metadata"].get("labels") or {}).get(PLACEHOLDER, ""))
 
 
 def unlisted(view: ClusterView, entries: Mapping[str, Entry]) -> dict[str, float]:
@@ -108,9 +115,7 @@ def orphans(view: ClusterView, entries: Mapping[str, Entry]) -> tuple[Object, ..
     return tuple(
         pod
         for pod in view.pods.values()
-        if (uid := (pod["metadata"].get("labels") or {}).get(PLACEHOLDER))
-        and pod["metadata"].get("deletionTimestamp")
-        and uid not in held
+        if (uid := _attachment_uid(pod)) and pod["metadata"].get("deletionTimestamp") and uid not in held
     )
 
 

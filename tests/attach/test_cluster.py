@@ -41,7 +41,8 @@ def pod(name: str, uid: str, phase: str = "Running", container_id: str = CONTAIN
 
 
 TARGET: Final = pod("eval-x", "p-1")
-PLACEHOLDER: Final = pod(HOLDER, "h-1", container_id="d" * 64)
+OURS: Final = {"podsla.io/placeholder": "a-1"}
+PLACEHOLDER: Final = pod(HOLDER, "h-1", labels=OURS)
 GIVEN: Final = (PodDevices("team-a", HOLDER, (Device("nvidia.com/gpu", "GPU-1"),)),)
 
 
@@ -92,7 +93,8 @@ def test_an_attachment_begins_once_its_devices_are_reserved() -> None:
         pytest.param(view(given=Trouble("KubeletSilent", "")), id="the kubelet is silent"),
         pytest.param(view(of=attachment({"count": 2})), id="not all devices are given"),
         pytest.param(view(TARGET), id="the API server does not know the placeholder"),
-        pytest.param(view(TARGET, pod(HOLDER, "h-2")), id="another pod has the placeholder's name"),
+        pytest.param(view(TARGET, pod(HOLDER, "h-2", labels=OURS)), id="another pod has the placeholder's name"),
+        pytest.param(view(TARGET, pod(HOLDER, "h-1")), id="the pod does not say that it is the placeholder"),
         pytest.param(view(of=attachment(status={"placeholder": None})), id="there is no placeholder yet"),
         pytest.param(
             view({**TARGET, "status": {"phase": "Pending"}}, PLACEHOLDER), id="the container does not run yet"
@@ -115,7 +117,7 @@ ENDS: Final = [
     pytest.param((pod("eval-x", "p-2"), PLACEHOLDER), attachment(), "TargetGone", id="the pod is another one"),
     pytest.param((pod("eval-x", "p-1", "Succeeded"), PLACEHOLDER), attachment(), "TargetGone", id="the pod has ended"),
     pytest.param(
-        (TARGET, pod(HOLDER, "h-1", deletionTimestamp="2027-01-01T00:00:00Z")),
+        (TARGET, pod(HOLDER, "h-1", labels=OURS, deletionTimestamp="2027-01-01T00:00:00Z")),
         attachment(),
         "PlaceholderDeleted",
         id="somebody deleted the placeholder",
@@ -137,8 +139,13 @@ def test_what_ends_it(pods: tuple[Fields, ...], of: Attachment, reason: str) -> 
     [
         pytest.param(view(), False, id="all is well"),
         pytest.param(view(TARGET), True, id="the API server has lost the placeholder"),
-        pytest.param(view(TARGET, pod(HOLDER, "h-2")), True, id="another pod has its name"),
-        pytest.param(view(TARGET, pod(HOLDER, "h-1", "Failed")), True, id="it was evicted"),
+        pytest.param(view(TARGET, pod(HOLDER, "h-2", labels=OURS)), True, id="another pod has its name"),
+        pytest.param(view(TARGET, pod(HOLDER, "h-1", "Failed", labels=OURS)), True, id="it was evicted"),
+        pytest.param(
+            view(given=(), unlisted={"a-1": NOW.boot_s - LOST_AFTER_S + 1}),
+            False,
+            id="the kubelet has not listed it lately",
+        ),
         pytest.param(view(given=()), False, id="a kubelet that has just started lists nothing"),
         pytest.param(
             view(given=(), unlisted={"a-1": NOW.boot_s - LOST_AFTER_S}),

@@ -25,7 +25,7 @@ from tests.system.user import User
 from tests.waiting import eventually
 
 NAME: Final = "real-nodes"
-PROFILE: Final = "control-plane+host"
+PROFILE: Final = "control-plane+host+vm"
 HERE: Final = Path(__file__).resolve().parent
 KIND: Final = HERE.parent / "kind"
 PROGRAMS: Final = ("buildah", "mmdebstrap", "ip", "iptables-save", "mke2fs", "qemu-img", "qemu-system-x86_64")

@@ -34,7 +34,7 @@ from tests.cluster.state import Cluster, Process
 from tests.system.user import User
 from tests.waiting import eventually
 
-NODES: Final = (HOST,)
+NODES: Final = (HOST, VM)
 Gpus = dict[str, Sequence[dict[str, Any]]]
 
 pytestmark = pytest.mark.nodes
