@@ -211,7 +211,7 @@ def test_names_in_roles_are_those_that_the_code_asks_for(built: dict[str, list[D
 
 
 def test_roles_grant_nothing_wholesale(built: dict[str, list[Document]]) -> None:
-    for document in built["default"]:
+    for document in built["gpu-attach"]:
         for rule in document.get("rules", ()) if "Role" in document["kind"] else ():
             assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
             if "secrets" in rule["resources"]:
