@@ -62,8 +62,9 @@ check: .venv/ready ## format, lint, types, import directions
 shipped: .venv/ready ## make the shipped sizes anew: make shipped ECS_CSV=ecs-instance-types.csv
 	$(BIN)/podsla catalog import ecs $(ECS_CSV) > catalog/shipped/ecs.yaml
 
-manifests: .venv/ready ## make the CustomResourceDefinition anew from the schema of catalogues
+manifests: .venv/ready ## make the CustomResourceDefinitions anew from the schemas
 	$(BIN)/python -m catalog.crd > manifests/base/crds/speccatalogs.podsla.io.yaml
+	$(BIN)/python -m attach.crd > manifests/base/crds/gpuattachments.podsla.io.yaml
 
 format: .venv/ready ## rewrite the code in the project's format
 	$(BIN)/ruff format .

@@ -9,9 +9,9 @@ nothing of attachments that it does not name.
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any, Final
 
+from attach.api import MAX_GRACE_S, MAX_LEASE_S, parse_time
 from attach.entry import Policy, Trouble, Wish
 from attach.model import Target
 from attach.reconcile import Desired
@@ -20,23 +20,9 @@ from catalog.schema import API_VERSION, Rules, flag, integer, many, one, text, v
 from catalog.yamltext import Document, parse_documents
 
 MAX_ATTACHMENTS: Final = 1024
-MAX_LEASE_S: Final = 7 * 24 * 3600
-MAX_GRACE_S: Final = 3600
 
 _UID: Final = r"[A-Za-z0-9][-A-Za-z0-9_.]{0,62}"  # stands in cgroup paths: never "..", never a slash
 _CONTAINER: Final = r"([a-z-]+://)?[A-Za-z0-9][-A-Za-z0-9_.]{0,127}"
-
-
-def parse_time(value: object) -> datetime:
-    """Read a time as Kubernetes writes it."""
-    try:
-        return datetime.strptime(str(value), "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-    except ValueError:
-        pass
-    try:
-        return datetime.strptime(str(value), "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
-    except ValueError:
-        raise ValueError(f"{value!r} is no time; write it as 2027-03-01T12:00:00Z") from None
 
 
 ATTACHMENT: Final = {

@@ -130,8 +130,7 @@ class Reconciler:
         Raises:
             JournalError: The journal can't be used; nothing was done.
         """
-        data = self.store.load()
-        self.journal = Journal(self.clock.boot_id()) if data is None else decode(data)
+        self.recall()
         gpus = observe_gpus(self.node) if self.journal.entries or desired.wishes else {}  # asking may cost a process
         if self.journal.boot_id != self.clock.boot_id():
             self._after_boot(gpus)
@@ -144,6 +143,17 @@ class Reconciler:
             if uid not in known
         ]
         return sorted(statuses, key=lambda status: status.uid)
+
+    def recall(self) -> Mapping[str, Entry]:
+        """
+        Read the journal anew.
+
+        Raises:
+            JournalError: It can't be used.
+        """
+        data = self.store.load()
+        self.journal = Journal(self.clock.boot_id()) if data is None else decode(data)
+        return self.journal.entries
 
     def _takers_last(self) -> list[Entry]:
         """Take back before giving: what becomes free can be given in the same pass."""

@@ -19,7 +19,7 @@ from attach.errors import Gone, Unknown
 from attach.model import Cgroup, DeviceNode
 from attach.ports import Rules
 
-SOCKET: Final = Path("/run/systemd/private")
+SOCKETS: Final = ("/run/systemd/private", "/proc/1/root/run/systemd/private")  # the second one: seen from a container
 DEADLINE_S: Final = 5.0
 _MANAGER: Final = "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"
 _PROPERTIES: Final = "org.freedesktop.DBus.Properties"
@@ -30,15 +30,16 @@ _ACCESS: Final = "rw"
 _MAX_LINE: Final = 512
 
 
-def through_systemd(inner: Rules, path: Path = SOCKET) -> Rules:
+def through_systemd(inner: Rules) -> Rules:
     """Tell systemd of what an engine does, where the node has one; it answers only processes that it sees (hostPID)."""
-    return SystemdRules(inner, path) if path.exists() else inner
+    found = next((path for path in SOCKETS if os.path.exists(path)), None)  # Path's own raises where it may not look
+    return SystemdRules(inner, Path(found)) if found else inner
 
 
 class SystemdRules:
     """An engine's rules, of which systemd is told where the cgroup is a unit of its."""
 
-    def __init__(self, inner: Rules, path: Path = SOCKET) -> None:
+    def __init__(self, inner: Rules, path: Path) -> None:
         self._inner = inner
         self._path = path
 

@@ -9,46 +9,19 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from catalog.dimension import TUNABLE
-from catalog.keys import DOMAIN
 from catalog.model import GpuMode
-from catalog.quantity import parse_vcpu, render_bytes
-from catalog.schema import API_VERSION, SPEC_CATALOG, Schema
+from catalog.schema import SPEC_CATALOG, Schema
+from catalog.structural import Kind, Structure, conditions, crd, rule, said
 from catalog.yamltext import render_documents
 
-GROUP: Final = DOMAIN.rstrip("/")
-PLURAL: Final = "speccatalogs"
 MAX_NAME: Final = 63  # a name may also stand in a label
-MAX_QUANTITY: Final = 64  # characters: as many as the reader takes
 
 
 def spec_catalog_crd() -> dict[str, Any]:
     """Build the CustomResourceDefinition."""
-    names = {"kind": "SpecCatalog", "listKind": "SpecCatalogList", "plural": PLURAL, "singular": "speccatalog"}
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{PLURAL}.{GROUP}"},
-        "spec": {
-            "group": GROUP,
-            "scope": "Cluster",
-            "names": {**names, "shortNames": ["spec"], "categories": ["podsla"]},
-            "versions": [
-                {
-                    "name": API_VERSION.rpartition("/")[2],
-                    "served": True,
-                    "storage": True,
-                    "subresources": {"status": {}},
-                    "additionalPrinterColumns": _COLUMNS,
-                    "schema": {"openAPIV3Schema": _root(SPEC_CATALOG.fields)},
-                }
-            ],
-        },
-    }
-
-
-def _root(fields: Schema) -> Schema:
     too_long = f"the name of a catalogue also stands in a label; write {MAX_NAME} characters at most"
-    return {
+    structure = Structure(_described, _RULES, _LIMITS)
+    root = {
         "type": "object",
         "description": "Sandbox sizes that really exist, and the SLA classes that pods may ask for by name.",
         "required": ["spec"],
@@ -56,85 +29,18 @@ def _root(fields: Schema) -> Schema:
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
             "metadata": {"type": "object"},
-            "spec": _node(fields["spec"], "spec"),
+            "spec": structure.node(SPEC_CATALOG.fields["spec"], "spec"),
             "status": _STATUS,
         },
-        "x-kubernetes-validations": [_rule(f"size(self.metadata.name) <= {MAX_NAME}", too_long)],
+        "x-kubernetes-validations": [rule(f"size(self.metadata.name) <= {MAX_NAME}", too_long)],
     }
-
-
-def _node(rules: Schema, path: str) -> Schema:
-    """
-    Translate the rules of one field.
-
-    Args:
-        path: Where it stands, as "spec.sizes[].network.pps"; what a cerberus rule cannot say is looked up by it.
-
-    Raises:
-        KeyError: The field has no description, or a type that no CRD has.
-    """
-    node: Schema = {} if path.endswith("[]") else {"description": _DESCRIPTIONS[_described(path)]}
-    node |= _type(rules, path)
-    if "allowed" in rules:
-        node["enum"] = list(rules["allowed"])
-    if "regex" in rules:
-        node["pattern"] = f"^({rules['regex']})$"
-    if rules.get("nullable"):
-        node["nullable"] = True
-    if rules.get("default") not in (None, "", [], {}):  # an empty default says nothing, and would fill every object
-        node["default"] = rules["default"]
-    checks = [*_forbidden(rules), *_bound(rules), *_RULES.get(path, ())]
-    if checks:
-        node["x-kubernetes-validations"] = checks
-    return {**node, **_LIMITS.get(path, {})}
+    return crd(Kind("SpecCatalog", "Cluster", "spec"), root, _COLUMNS)
 
 
 def _described(path: str) -> str:
-    """Find under which path a field is described: the figures of a floor are those of a size."""
-    return path.replace("spec.classes[].floor.", "spec.sizes[].")
+    """Say what a field is: the figures of a floor are those of a size."""
+    return _DESCRIPTIONS[path.replace("spec.classes[].floor.", "spec.sizes[].")]
 
-
-def _type(rules: Schema, path: str) -> Schema:
-    match rules["type"]:
-        case "integer" | ["string", "integer"]:
-            return {"x-kubernetes-int-or-string": True, "maxLength": MAX_QUANTITY}
-        case "list":
-            items = _node(rules["schema"], f"{path}[]")
-            return {"type": "array", "x-kubernetes-list-type": "atomic", "maxItems": rules["maxlength"], "items": items}
-        case "dict" if "valuesrules" in rules:
-            return {"type": "object", "additionalProperties": _node(rules["valuesrules"], f"{path}[]")}
-        case "dict":
-            fields: Mapping[str, Schema] = rules["schema"]
-            required = [key for key, field in fields.items() if field.get("required")]
-            properties = {key: _node(field, f"{path}.{key}") for key, field in fields.items()}
-            return {"type": "object", **({"required": required} if required else {}), "properties": properties}
-        case kind:
-            return {"string": {"type": "string"}, "boolean": {"type": "boolean"}, "date": _DATE}[kind]
-
-
-def _rule(rule: str, message: str, **more: str) -> dict[str, str]:
-    return {"rule": rule, "message": message, **more}
-
-
-def _forbidden(rules: Schema) -> list[dict[str, str]]:
-    words = rules.get("forbidden", ())
-    return [_rule(f"self != '{word}'", f"cannot be '{word}': the word is taken; choose another") for word in words]
-
-
-def _bound(rules: Schema) -> list[dict[str, str]]:
-    """Bound a quantity in whichever form it comes; that it is a whole number of units is beyond CEL."""
-    if rules["type"] not in ("integer", ["string", "integer"]):
-        return []
-    text = "string(self)"
-    if rules.get("coerce") is parse_vcpu:
-        right = f"isQuantity({text}) && !{text}.endsWith('i') && quantity({text}).isGreaterThan(quantity('0'))"
-        return [_rule(right, "must be vCPUs, more than 0; write 4 or 500m")]
-    least = render_bytes(rules.get("min", 0))
-    right = f"isQuantity({text}) && !quantity({text}).isLessThan(quantity('{least}'))"
-    return [_rule(right, f"must be a quantity of {least} or more; write it as 4, 1500M or 8Gi")]
-
-
-_DATE: Final[Schema] = {"type": "string", "format": "date"}
 
 _LIMITS: Final[Mapping[str, Schema]] = {  # so that the cost of the rules below can be bounded
     "spec.classes[].name": {"maxLength": MAX_NAME},
@@ -146,29 +52,29 @@ _LIMITS: Final[Mapping[str, Schema]] = {  # so that the cost of the rules below 
 _TUNABLE: Final = [dimension.path for dimension in TUNABLE]
 _RULES: Final[Mapping[str, list[dict[str, str]]]] = {
     "spec.classes": [
-        _rule("self.map(c, c.name).distinct().size() == size(self)", "two classes have one name; rename or remove one")
+        rule("self.map(c, c.name).distinct().size() == size(self)", "two classes have one name; rename or remove one")
     ],
     "spec.classes[]": [
-        _rule(
+        rule(
             "!has(self.fallback) || !(self.name in self.fallback)",
             "a class cannot be its own fallback; remove it from the list",
             fieldPath=".fallback",
         ),
-        _rule(
+        rule(
             "!has(self.deprecated) || !has(self.deprecated.replacedBy) || self.deprecated.replacedBy != self.name",
             "a class cannot replace itself; name another one",
             fieldPath=".deprecated.replacedBy",
         ),
     ],
     "spec.classes[].fallback": [
-        _rule("self.distinct().size() == size(self)", "names a class twice; keep one"),
+        rule("self.distinct().size() == size(self)", "names a class twice; keep one"),
     ],
     "spec.classes[].tunable": [
-        _rule(f"self.all(key, key in {_TUNABLE})", f"can be tuned: {', '.join(_TUNABLE)}; nothing else"),
+        rule(f"self.all(key, key in {_TUNABLE})", f"can be tuned: {', '.join(_TUNABLE)}; nothing else"),
     ],
 }
 
-_COLUMNS: Final = [
+_COLUMNS: Final[list[Schema]] = [
     {"name": "Accepted", "type": "string", "jsonPath": '.status.conditions[?(@.type=="Accepted")].status'},
     {"name": "Reason", "type": "string", "jsonPath": '.status.conditions[?(@.type=="Accepted")].reason'},
     {"name": "Classes", "type": "integer", "jsonPath": ".status.classes"},
@@ -185,30 +91,13 @@ _COLUMNS: Final = [
 ]
 
 
-def _said(description: str, kind: str = "string", **more: Any) -> Schema:
-    return {"description": description, "type": kind, **more}
-
-
-_CONDITION: Final[Schema] = {
-    "type": "object",
-    "required": ["type", "status", "reason", "message", "lastTransitionTime"],
-    "properties": {
-        "type": _said("Accepted, or Followed."),
-        "status": _said("True, False, or Unknown.", enum=["True", "False", "Unknown"]),
-        "observedGeneration": _said("The edit that this speaks of.", "integer", format="int64", minimum=0),
-        "lastTransitionTime": _said("Since when the status is as it is.", format="date-time"),
-        "reason": _said("Why, in one word.", maxLength=1024, pattern="^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"),
-        "message": _said("What is wrong and what to do, for people.", maxLength=32768),
-    },
-}
-
 _USAGE: Final[Schema] = {
     "type": "object",
     "required": ["class", "pods", "misfits"],
     "properties": {
-        "class": _said("The class."),
-        "pods": _said("Running pods that got it.", "integer", format="int32"),
-        "misfits": _said("Those whose size no longer offers what they were promised.", "integer", format="int32"),
+        "class": said("The class."),
+        "pods": said("Running pods that got it.", "integer", format="int32"),
+        "misfits": said("Those whose size no longer offers what they were promised.", "integer", format="int32"),
     },
 }
 
@@ -216,28 +105,23 @@ _STATUS: Final[Schema] = {
     "type": "object",
     "description": "What became of the newest edit; podsla controller writes it.",
     "properties": {
-        "observedGeneration": _said("The newest edit that was judged.", "integer", format="int64"),
-        "revision": _said("The content of that edit, as a hash: sha256:…"),
-        "serving": _said("The content that pods are admitted with: the newest edit, or the last good one before it."),
-        "classes": _said("SLA classes that are served.", "integer", format="int32"),
-        "sizes": _said("Sandbox sizes that are served.", "integer", format="int32"),
-        "pods": _said("Running pods that were sized by a class of this catalogue.", "integer", format="int32"),
+        "observedGeneration": said("The newest edit that was judged.", "integer", format="int64"),
+        "revision": said("The content of that edit, as a hash: sha256:…"),
+        "serving": said("The content that pods are admitted with: the newest edit, or the last good one before it."),
+        "classes": said("SLA classes that are served.", "integer", format="int32"),
+        "sizes": said("Sandbox sizes that are served.", "integer", format="int32"),
+        "pods": said("Running pods that were sized by a class of this catalogue.", "integer", format="int32"),
         "usage": {
             "description": "Those pods by class.",
             "type": "array",
             "x-kubernetes-list-type": "atomic",
             "items": _USAGE,
         },
-        "conditions": {
-            "description": (
-                "Accepted: whether the newest edit serves, and if not, why. "
-                "Followed: whether nodes publish what it says, or more for the sake of pods that run there."
-            ),
-            "type": "array",
-            "x-kubernetes-list-type": "map",
-            "x-kubernetes-list-map-keys": ["type"],
-            "items": _CONDITION,
-        },
+        "conditions": conditions(
+            "Accepted: whether the newest edit serves, and if not, why. "
+            "Followed: whether nodes publish what it says, or more for the sake of pods that run there.",
+            "Accepted, or Followed.",
+        ),
     },
 }
 

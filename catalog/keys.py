@@ -26,6 +26,11 @@ REVISION: Final = f"{DOMAIN}revision"
 TARGET: Final = f"{DOMAIN}target"
 MERGED: Final = f"{DOMAIN}merged"
 
+# What stands on a GPUAttachment, and on the pod that reserves its GPUs: the attachment's UID.
+FORCE_RELEASE: Final = f"{DOMAIN}force-release"
+ATTACHMENT_FINALIZER: Final = f"{DOMAIN}gpu-attachment"
+PLACEHOLDER: Final = f"{DOMAIN}placeholder"
+
 # What nodes carry.
 NODE_SIZE: Final = f"{DOMAIN}node-size"
 FAMILY: Final = f"{DOMAIN}family"

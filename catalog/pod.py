@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
-from catalog.keys import DOMAIN, MIRROR_POD, RECORD, SIZE
+from catalog.keys import DOMAIN, MIRROR_POD, PLACEHOLDER, RECORD, SIZE
 from catalog.quantity import QuantityError, parse_cpu_m, parse_integer
 
 Texts: TypeAlias = tuple[tuple[str, str], ...]
@@ -120,7 +120,7 @@ def read_pod(pod: Mapping[str, Any]) -> Subject:
         raise PodError("spec.containers must name at least one container")
     return Subject(
         keys=_ours(annotations, RECORD),
-        stray_labels=tuple(key for key, _ in _ours(labels, SIZE)),
+        stray_labels=tuple(key for key, _ in _ours(labels, SIZE, PLACEHOLDER)),
         limits_written=tuple((key, str(annotations[key])) for key in LIMIT_ANNOTATIONS if key in annotations),
         containers=containers,
         pod_requests=_texts(resources.get("requests"), "spec.resources.requests"),
@@ -159,10 +159,10 @@ def _is_daemonset(owner: Any) -> bool:
     return isinstance(owner, dict) and owner.get("kind") == "DaemonSet" and bool(owner.get("controller"))
 
 
-def _ours(fields: Mapping[str, Any], own: str) -> Texts:
-    """List what stands under our domain, less the key that we write ourselves."""
+def _ours(fields: Mapping[str, Any], *own: str) -> Texts:
+    """List what stands under our domain, less the keys that we write ourselves."""
     try:
-        return tuple(sorted((key, str(fields[key])) for key in fields if key.startswith(DOMAIN) and key != own))
+        return tuple(sorted((key, str(fields[key])) for key in fields if key.startswith(DOMAIN) and key not in own))
     except AttributeError:
         raise PodError("metadata: a key of labels or annotations is no text; put it in quotes") from None
 

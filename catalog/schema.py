@@ -41,6 +41,11 @@ def integer(**rules: Any) -> Schema:
     return {"type": "integer", "coerce": parse_whole, "min": 1, **rules}
 
 
+def whole(**rules: Any) -> Schema:
+    """A bare whole number; no quantity."""
+    return {"type": "integer", **rules}
+
+
 def memory(**rules: Any) -> Schema:
     """Bytes of memory, at least 1Mi: a bare 8 is a slip of the pen."""
     return {"type": "integer", "coerce": parse_whole, "min": 1 << 20, **rules}
@@ -270,6 +275,8 @@ def _message(error: Any, path: Path, schema: Schema) -> str:
             return f"has {len(value)} items; {rule} at most"
         case codes.MIN_VALUE.code:
             return f"is {value}; write {rule} or more, or leave it out where the figure is not known"
+        case codes.MAX_VALUE.code:
+            return f"is {value}; write {rule} or less"
         case codes.REGEX_MISMATCH.code:
             return f"{value!r} does not have the form {rule}"
         case codes.COERCION_FAILED.code:

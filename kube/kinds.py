@@ -5,6 +5,7 @@ from typing import Final
 from kube.api import Resource
 
 SPEC_CATALOGS: Final = Resource("podsla.io/v1beta1", "speccatalogs")
+GPU_ATTACHMENTS: Final = Resource("podsla.io/v1beta1", "gpuattachments")
 
 CONFIG_MAPS: Final = Resource("v1", "configmaps")
 NAMESPACES: Final = Resource("v1", "namespaces")
@@ -15,5 +16,6 @@ CONTROLLER_REVISIONS: Final = Resource("apps/v1", "controllerrevisions")
 EVENTS: Final = Resource("events.k8s.io/v1", "events")
 LEASES: Final = Resource("coordination.k8s.io/v1", "leases")
 RUNTIME_CLASSES: Final = Resource("node.k8s.io/v1", "runtimeclasses")
+RESOURCE_SLICES: Final = Resource("resource.k8s.io/v1", "resourceslices")
 MUTATING_WEBHOOKS: Final = Resource("admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations")
 VALIDATING_WEBHOOKS: Final = Resource("admissionregistration.k8s.io/v1", "validatingwebhookconfigurations")

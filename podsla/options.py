@@ -84,7 +84,7 @@ def cluster_options(command: F) -> F:
     command = click.option(
         "-n", "--namespace", default=HOME, show_default=True, help="The namespace that podsla is installed in."
     )(command)
-    return _reach_options(command)
+    return reach_options(command)
 
 
 def pod_cluster_options(command: F) -> F:
@@ -95,10 +95,11 @@ def pod_cluster_options(command: F) -> F:
     command = click.option(
         "-n", "--namespace", metavar="NAME", help="The namespace to look in; default: that of the context."
     )(command)
-    return _reach_options(command)
+    return reach_options(command)
 
 
-def _reach_options(command: F) -> F:
+def reach_options(command: F) -> F:
+    """`--kubeconfig` and `--context`: which cluster."""
     command = click.option("--context", metavar="NAME", help="A context of the kubeconfig; default: its current one.")(
         command
     )

@@ -4,20 +4,40 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import click
 
 from kube.logs import JsonLines
+from podsla.options import reach_options
 from podsla.output import INVALID, REFUSED, note, print_table, print_value
 
+if TYPE_CHECKING:
+    from attach.agent import FromCluster
+
 STATE_DIR: Final = Path("/var/lib/podsla/attach")
+KUBELET_SOCKET: Final = Path("/var/lib/kubelet/pod-resources/kubelet.sock")
 SETTLED: Final = ("Attached", "Released")
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command("agent")
-@click.option("--desired", type=_FILE, required=True, metavar="FILE", help="Which attachments this node shall have.")
+@click.option(
+    "--desired", type=_FILE, metavar="FILE",
+    help="Which attachments this node shall have. Default: the GPUAttachments of a cluster.",
+)  # fmt: skip
+@reach_options
+@click.option(
+    "--node", envvar="NODE_NAME", metavar="NAME", help="This node, as the cluster calls it. Default: $NODE_NAME."
+)
+@click.option(
+    "--kubelet-socket", type=click.Path(path_type=Path), default=KUBELET_SOCKET, show_default=True,
+    help="Where the kubelet says which devices pods have.",
+)  # fmt: skip
+@click.option(
+    "--system-namespace", "system_namespaces", multiple=True, default=["kube-system"], show_default=True,
+    metavar="NAME", help="Whose pods may have any device open, as device plugin and monitoring do; may be repeated.",
+)  # fmt: skip
 @click.option("--once", "mode", flag_value="once", help="Make one pass, print how each attachment stands, end.")
 @click.option("--watch", "mode", flag_value="watch", help="Go on until SIGTERM; every change is logged.")
 @click.option(
@@ -39,7 +59,12 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     help="How --once prints.",
 )  # fmt: skip
 def agent_command(
-    desired: Path,
+    desired: Path | None,
+    kubeconfig: Path | None,
+    context: str | None,
+    node: str | None,
+    kubelet_socket: Path,
+    system_namespaces: tuple[str, ...],
     mode: str | None,
     inventory: Path | None,
     state: Path,
@@ -49,9 +74,12 @@ def agent_command(
 ) -> None:
     """Give running containers of this node their GPUs, take them back, and repair what others undo.
 
-    Runs as root on the node, and needs no cluster: --desired is a file that says which container shall have which
-    device, and for how long. A journal under --state says what is about to be done before it is done, so the agent may
-    be killed at any moment: the next one goes on. One GPU is never open to two pods.
+    Runs as root on the node. In a cluster it follows the GPUAttachments of its node, learns from the kubelet which
+    devices are reserved, and writes back how each stands; while the API server is away, leases end all the same.
+    With --desired it needs no cluster: a file says which container shall have which device, and for how long.
+
+    A journal under --state says what is about to be done before it is done, so the agent may be killed at any moment:
+    the next one goes on. One GPU is never open to two pods.
 
     \b
       apiVersion: podsla.io/v1beta1
@@ -84,6 +112,7 @@ def agent_command(
     \b
       podsla agent --desired node.yaml --once
       podsla agent --desired node.yaml --watch --metrics /var/lib/node_exporter/podsla.prom
+      podsla agent --watch --node worker-7 --kubeconfig ~/.kube/config
     """
     from attach.agent import Settings, open_agent, watch  # prometheus_client takes 0.1 s: no other command waits
     from attach.errors import AttachError
@@ -93,7 +122,10 @@ def agent_command(
 
     if mode is None:
         raise click.UsageError("give --once for one pass, or --watch to go on")
-    settings = Settings(desired, state, inventory, metrics, every_s)
+    if desired is None and mode == "once":
+        raise click.UsageError("--once needs --desired: a cluster is watched, so give --watch")
+    source = desired or _cluster(kubeconfig, context, node, kubelet_socket, system_namespaces)
+    settings = Settings(source, state, inventory, metrics, every_s)
     _log_to(sys.stdout if mode == "watch" else sys.stderr)
     try:
         if mode == "watch":
@@ -113,6 +145,19 @@ def agent_command(
         raise click.exceptions.Exit(REFUSED)
 
 
+def _cluster(
+    kubeconfig: Path | None, context: str | None, node: str | None, socket: Path, system_namespaces: tuple[str, ...]
+) -> "FromCluster":
+    from attach.agent import FromCluster
+    from kube.api import Api
+    from podsla.cluster import told
+
+    if not node:
+        raise click.UsageError("say with --node which node this is, or with --desired FILE what it shall have")
+    with told():
+        return FromCluster(Api.connect(kubeconfig, context), node, socket, system_namespaces)
+
+
 def _print(statuses: Sequence[Mapping[str, Any]], form: str) -> None:
     if form != "table":
         print_value(list(statuses), form)
@@ -129,7 +174,8 @@ def _log_to(stream: TextIO) -> None:
     """Send one JSON object for each change of an attachment to *stream*."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonLines())
-    logger = logging.getLogger("attach")
-    logger.handlers[:] = [handler]
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
+    for name in ("attach", "kube"):
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [handler]
+        logger.setLevel(logging.INFO)
+        logger.propagate = False

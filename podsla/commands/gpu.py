@@ -1,5 +1,6 @@
 """`podsla gpu`: what containers hold of this node's GPUs."""
 
+import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,20 @@ from podsla.output import INVALID, note, print_table, print_value, say
 @click.group("gpu")
 def gpu_group() -> None:
     """GPUs that running pods borrow."""
+
+
+@gpu_group.command("hold")
+def hold_command() -> None:
+    """Hold a reservation: what a placeholder's pod runs.
+
+    Ends with 0 on SIGUSR1 alone, the word of the node's agent that nobody has the device open any more. SIGTERM and
+    SIGINT are not obeyed: the kubelet takes the device for free as soon as this process has ended.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    say("holds the reservation until SIGUSR1")
+    signal.sigwait({signal.SIGUSR1})
 
 
 @gpu_group.command("inspect")

@@ -19,6 +19,7 @@ from attach.model import (
     Target,
 )
 from attach.observe import Node
+from attach.reservation import PodDevices
 from attach.transitions import State
 
 NULL = DeviceNode("/dev/null", 1, 3)
@@ -338,3 +339,15 @@ class Ledger:
 
     def held(self, holders: int) -> None:
         pass
+
+
+class FakeKubelet:
+    """What the kubelet has given to pods; None: it does not answer."""
+
+    def __init__(self, given: tuple[PodDevices, ...] | None = ()) -> None:
+        self.given = given
+
+    def pods(self) -> tuple[PodDevices, ...]:
+        if self.given is None:
+            raise Unknown("KubeletSilent", "the kubelet does not answer")
+        return self.given

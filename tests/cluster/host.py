@@ -19,9 +19,9 @@ from tests.cluster.state import Cgroup, Cluster, ClusterError, Link, Mount, Tree
 INSTANCE_TYPE: Final = "test.host.large"
 CNI_LINK: Final = "cni0"
 READY_S: Final = 60.0
-_RUN: Final = Path("/run/podsla-node")
+RUN: Final = Path("/run/podsla-node")
 # Where the kubelet and the CNI library write whatever they are told.
-_FIXED_FOLDERS: Final = (KUBELET_ROOT, _RUN, Path("/var/lib/cni"), Path("/var/log/containers"))
+_FIXED_FOLDERS: Final = (KUBELET_ROOT, RUN, Path("/var/lib/cni"), Path("/var/log/containers"))
 
 
 def start(cluster: Cluster, *, instance_type: str = INSTANCE_TYPE) -> None:
@@ -87,7 +87,7 @@ def _node(cluster: Cluster, instance_type: str) -> Node:
         pods=HOST_POD_CIDR,
         config=cluster.data / HOST,
         data=cluster.data / HOST / "data",
-        run=_RUN,
+        run=RUN,
         logs=cluster.folder / "log" / "pods",
         snapshotter="overlayfs" if overlay else "native",
         systemd=False,
@@ -105,7 +105,7 @@ def _claim(cluster: Cluster, node: Node) -> None:
         )
     for folder in _FIXED_FOLDERS:
         cluster.journal.record(Tree(str(folder)))
-    for folder in (KUBELET_ROOT, _RUN, node.data):
+    for folder in (KUBELET_ROOT, RUN, node.data):
         cluster.journal.record(Mount(str(folder)))  # after the folder: unmounted before it is removed
     for cgroup in cgroups:
         cluster.journal.record(Cgroup(str(cgroup)))
@@ -152,6 +152,6 @@ def _shims() -> list[int]:
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             arguments = (folder / "cmdline").read_bytes().split(b"\0")
-            if arguments[0].endswith(b"containerd-shim-runc-v2") and f"{_RUN}/containerd.sock".encode() in arguments:
+            if arguments[0].endswith(b"containerd-shim-runc-v2") and f"{RUN}/containerd.sock".encode() in arguments:
                 found.append(int(folder.name))
     return found

@@ -22,6 +22,13 @@ def bare(request: pytest.FixtureRequest) -> Iterator[Api]:
         cluster.create()
     user = User(cluster, PODSLA)
     run(user, "apply", "--server-side", "-k", str(MANIFESTS / "overlays" / "outside"))
-    run(user, "wait", "--for=condition=Established", "crd/speccatalogs.podsla.io", "--timeout=30s")
+    run(
+        user,
+        "wait",
+        "--for=condition=Established",
+        "crd/speccatalogs.podsla.io",
+        "crd/gpuattachments.podsla.io",
+        "--timeout=30s",
+    )
     yield user.api
     cluster.delete()

@@ -27,4 +27,11 @@ def admin(request: pytest.FixtureRequest) -> Iterator[User]:
 def crd(admin: User) -> None:
     """The CRD, ready for objects."""
     run(admin, "apply", "--server-side", "-f", str(MANIFESTS / "base" / "crds"))
-    run(admin, "wait", "--for=condition=Established", "crd/speccatalogs.podsla.io", "--timeout=30s")
+    run(
+        admin,
+        "wait",
+        "--for=condition=Established",
+        "crd/speccatalogs.podsla.io",
+        "crd/gpuattachments.podsla.io",
+        "--timeout=30s",
+    )

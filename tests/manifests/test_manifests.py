@@ -7,10 +7,10 @@ from typing import Any, Final, TypeAlias
 import pytest
 from prometheus_client import generate_latest
 
-from catalog.crd import GROUP, PLURAL
 from catalog.dimension import BY_MIN_KEY
 from catalog.keys import CLASS, DEFAULT_CLASS, DOMAIN, GPU, MIN_PREFIX, MIRROR_POD, OPT_OUT, RECORD, SIZE
 from catalog.served import TARGET_CONFIG_MAP
+from catalog.structural import GROUP
 from controller.certificates import CA_SECRET, LEAF_SECRET, SERVICE
 from controller.metrics import Metrics
 from controller.process import LEASE
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.cluster
 
 Document: TypeAlias = dict[str, Any]
 NAMESPACE = "podsla-system"
-OVERLAYS = ("default", "fail-open", "monitoring", "outside", "outside-fail-open")
+OVERLAYS = ("default", "fail-open", "gpu-attach", "monitoring", "outside", "outside-fail-open")
 EXCLUDED = ["kube-system", "kube-public", "kube-node-lease", "podsla-system", "podsla-agents"]
 
 
@@ -47,6 +47,23 @@ def deployments(documents: list[Document]) -> list[Document]:
     return [document for document in documents if document["kind"] == "Deployment"]
 
 
+def test_the_agent_is_alone_in_a_namespace_that_lets_it_in(built: dict[str, list[Document]]) -> None:
+    """It is root on its node, so nothing may reach it, and nothing that a tenant may change lies beside it."""
+    (agent,) = (d for d in built["gpu-attach"] if d["kind"] == "DaemonSet")
+    here = agent["metadata"]["namespace"]
+    beside = {d["kind"] for d in built["gpu-attach"] if d["metadata"].get("namespace") == here}
+    spaces = {d["metadata"]["name"]: d for d in built["gpu-attach"] if d["kind"] == "Namespace"}
+    pod = agent["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+
+    assert beside == {"DaemonSet", "NetworkPolicy", "ServiceAccount"}
+    assert spaces[here]["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "privileged"
+    assert "ports" not in container
+    assert not pod.get("hostNetwork")
+    assert container["image"].startswith("docker.io/podsla/podsla:")
+    cli.commands["agent"].make_context("agent", container["args"][1:], auto_envvar_prefix="X")
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_an_overlay_names_every_object_once_and_as_ours(built: dict[str, list[Document]], overlay: str) -> None:
     metadata = [(d["kind"], d["metadata"].get("namespace"), d["metadata"]["name"]) for d in built[overlay]]
@@ -61,6 +78,7 @@ def test_overlays_differ_in_what_they_are_for(built: dict[str, list[Document]]) 
         "Deployment", "NetworkPolicy", "PodDisruptionBudget", "Service"
     }  # fmt: skip
     assert set(kinds["monitoring"]) - set(kinds["default"]) == {"PodMonitor", "PrometheusRule", "ServiceMonitor"}
+    assert set(kinds["gpu-attach"]) - set(kinds["default"]) == {"DaemonSet"}
     for overlay, base in (("fail-open", "default"), ("outside-fail-open", "outside")):
         added = {d["metadata"]["name"] for d in built[overlay]} - {d["metadata"]["name"] for d in built[base]}
         assert added == {"podsla-unsized-pods"}
@@ -189,11 +207,11 @@ def test_names_in_roles_are_those_that_the_code_asks_for(built: dict[str, list[D
     assert names["podsla-controller", "leases"] == {LEASE}
     for plural in {resource.plural for resource, _ in WEBHOOKS}:
         assert names["podsla-controller", plural] == {name for r, name in WEBHOOKS if r.plural == plural}
-    assert named(built["default"], "CustomResourceDefinition", f"{PLURAL}.{GROUP}")
+    assert named(built["default"], "CustomResourceDefinition", "speccatalogs.podsla.io")
 
 
 def test_roles_grant_nothing_wholesale(built: dict[str, list[Document]]) -> None:
-    for document in built["default"]:
+    for document in built["gpu-attach"]:
         for rule in document.get("rules", ()) if "Role" in document["kind"] else ():
             assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
             if "secrets" in rule["resources"]:

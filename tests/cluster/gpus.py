@@ -1,0 +1,139 @@
+"""EDGE: gives real nodes stand-in GPUs: devices that exist and open, a device plugin that offers them, the agent."""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from tests.attach.node.world import CANDIDATES
+from tests.cluster import host, vm
+from tests.cluster.archives import PODSLA
+from tests.cluster.deviceplugin import FOLDER
+from tests.cluster.install import OVERLAYS, kubectl
+from tests.cluster.nodeconfig import HOST, KUBELET_ROOT, VM
+from tests.cluster.state import Cluster, ClusterError
+
+AGENTS: Final = "podsla-agents"
+LABEL: Final = "nvidia.com/gpu.present"
+STATE: Final = KUBELET_ROOT / "podsla-attach"  # the launcher takes this folder back
+INVENTORY: Final = "test-gpus"
+READY_S: Final = 240
+
+
+def _succeeds_here(argv: Sequence[str]) -> bool:
+    return subprocess.run(argv, capture_output=True, check=False).returncode == 0
+
+
+def _succeeds_in_vm(argv: Sequence[str]) -> bool:
+    return vm.run(argv).returncode == 0
+
+
+RUNS: Final[Mapping[str, Callable[[Sequence[str]], bool]]] = {HOST: _succeeds_here, VM: _succeeds_in_vm}
+
+
+def stand_ins(node: str) -> list[dict[str, Any]]:
+    """Name devices of a node that stand for GPUs, as its inventory does: what exists there, and opens."""
+    opening: list[dict[str, Any]] = []
+    for major, minor in CANDIDATES:
+        at = f"/dev/podsla-test-{os.getpid()}"
+        probe = f"mknod {at} c {major} {minor} && (exec 3<>{at}); code=$?; rm -f {at}; exit $code"
+        if RUNS[node](["sh", "-c", probe]):
+            opening.append({"uuid": f"GPU-{node}-{len(opening)}", "major": major, "minor": minor})
+    if not opening:
+        raise ClusterError(f"node {node} has none of the devices {CANDIDATES}")
+    return [{**gpu, "path": f"/dev/gpu{number}"} for number, gpu in enumerate(opening)]
+
+
+def install_gpus(cluster: Cluster, gpus: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Start device plugin and agent on these nodes, and wait until the nodes offer their devices."""
+    for node in gpus:
+        kubectl(cluster, "label", "node", node, f"{LABEL}=true", "--overwrite")
+    kubectl(cluster, "apply", "--server-side", "-k", str(_overlay(cluster, gpus)))
+    for name in ("test-gpus", "podsla-agent"):
+        kubectl(cluster, "-n", AGENTS, "rollout", "status", f"daemonset/{name}", f"--timeout={READY_S}s")
+    for node, offered in gpus.items():
+        path = r"jsonpath={.status.allocatable.nvidia\.com/gpu}=" + str(len(offered))
+        kubectl(cluster, "wait", f"node/{node}", f"--for={path}", f"--timeout={READY_S}s")
+
+
+def run_in_container(cluster: Cluster, node: str, container_id: str, script: str) -> bool:
+    """Run a script in a container by way of its runtime, for no API server is needed there; whether it succeeds."""
+    config, run = (cluster.data / HOST, host.RUN) if node == HOST else (vm.CONFIG, vm.NODE_RUN)
+    ctr = [f"{config}/bin/ctr", f"--address={run}/containerd.sock", "--namespace=k8s.io"]
+    return RUNS[node]([*ctr, "tasks", "exec", f"--exec-id=try-{time.monotonic_ns()}", container_id, "sh", "-c", script])
+
+
+def remove_gpus(cluster: Cluster) -> None:
+    """Take away what `install_gpus` brought; the nodes' capacity stays at 0."""
+    kubectl(cluster, "delete", "-k", str(cluster.folder / "gpus"), "--ignore-not-found", "--timeout=120s")
+    kubectl(cluster, "label", "node", "--all", f"{LABEL}-")
+
+
+def _overlay(cluster: Cluster, gpus: Mapping[str, Sequence[Mapping[str, Any]]]) -> Path:
+    """Write a kustomization over the component: the inventory from a file, and the plugin that agrees with it."""
+    folder = cluster.folder / "gpus"
+    folder.mkdir(exist_ok=True)
+    kind = {"apiVersion": "podsla.io/v1beta1", "kind": "NodeInventory"}
+    files = {f"{node}.yaml": json.dumps({**kind, "gpus": list(listed)}) for node, listed in gpus.items()}
+    files["deviceplugin.py"] = (Path(__file__).parent / "deviceplugin.py").read_text()
+    config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": INVENTORY, "namespace": AGENTS}}
+    (folder / "config.json").write_text(json.dumps({**config, "data": files}))
+    (folder / "plugin.json").write_text(json.dumps(_plugin()))
+    patch = [
+        {
+            "op": "add",
+            "path": "/spec/template/spec/containers/0/args/-",
+            "value": "--inventory=/gpus/$(NODE_NAME).yaml",
+        },
+        {
+            "op": "add",
+            "path": "/spec/template/spec/containers/0/volumeMounts/-",
+            "value": {"name": "gpus", "mountPath": "/gpus"},
+        },
+        {"op": "add", "path": "/spec/template/spec/volumes/-", "value": _mounted()},
+        {"op": "replace", "path": "/spec/template/spec/volumes/2/hostPath/path", "value": str(STATE)},
+    ]
+    body = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": ["config.json", "plugin.json"],
+        "components": [os.path.relpath(OVERLAYS.parent / "components" / "gpu-attach", folder)],
+        "patches": [{"target": {"kind": "DaemonSet", "name": "podsla-agent"}, "patch": json.dumps(patch)}],
+    }
+    (folder / "kustomization.yaml").write_text(json.dumps(body))
+    return folder
+
+
+def _mounted() -> dict[str, Any]:
+    return {"name": "gpus", "configMap": {"name": INVENTORY}}
+
+
+def _plugin() -> dict[str, Any]:
+    labels = {"app": "test-gpus"}
+    container = {
+        "name": "plugin",
+        "image": PODSLA,
+        "imagePullPolicy": "Never",
+        "command": ["python3", "/gpus/deviceplugin.py", "/gpus/$(NODE_NAME).yaml"],
+        "env": [{"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}],
+        "securityContext": {"runAsUser": 0},
+        "volumeMounts": [{"name": "gpus", "mountPath": "/gpus"}, {"name": "sockets", "mountPath": str(FOLDER)}],
+    }
+    spec = {
+        "nodeSelector": {LABEL: "true"},
+        "terminationGracePeriodSeconds": 0,
+        "containers": [container],
+        "volumes": [_mounted(), {"name": "sockets", "hostPath": {"path": str(FOLDER)}}],
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": {"name": "test-gpus", "namespace": AGENTS},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": spec},
+        },
+    }

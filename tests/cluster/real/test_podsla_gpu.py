@@ -1,0 +1,174 @@
+"""
+A pod borrows a GPU on a real node, whose agent runs in a pod.
+
+On this machine (cgroup version 1, cgroupfs) and in the virtual one (systemd, version 2). Devices that every machine
+has stand for GPUs; a device plugin offers them to the kubelet, so scheduler and kubelet count and give them as real
+ones.
+"""
+
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import pytest
+
+from kube.api import Object
+from kube.kinds import GPU_ATTACHMENTS, PODS
+from tests.cluster import vm
+from tests.cluster.gpus import AGENTS, install_gpus, remove_gpus, run_in_container, stand_ins
+from tests.cluster.nodeconfig import HOST, VM
+from tests.cluster.processes import is_alive
+from tests.cluster.real.borrow import (
+    MOVES_S,
+    create_attachment,
+    create_borrower,
+    opens,
+    release,
+    reserve,
+    wait_condition,
+)
+from tests.cluster.real.pods import NAMESPACE, wait_running
+from tests.cluster.state import Cluster, Process
+from tests.system.user import User
+from tests.waiting import eventually
+
+NODES: Final = (HOST, VM)
+Gpus = dict[str, Sequence[dict[str, Any]]]
+
+pytestmark = pytest.mark.nodes
+
+
+@pytest.fixture(scope="module")
+def gpus(installed: User, cluster: Cluster) -> Iterator[Gpus]:
+    """The devices of each node, which its kubelet offers and its agent gives."""
+    found: Gpus = {node: stand_ins(node)[:1] for node in NODES}
+    install_gpus(cluster, found)
+    yield found
+    installed.kubectl("delete", "gpuattachments", "--all", "--timeout=120s")
+    installed.kubectl("delete", "pods", "--all", "--now", "--timeout=120s")
+    remove_gpus(cluster)
+
+
+@pytest.fixture(scope="module", params=NODES)
+def node(request: pytest.FixtureRequest) -> str:
+    """Each real node in turn."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def borrower(installed: User, gpus: Gpus, node: str) -> str:
+    """A running pod, to which nothing was lent yet."""
+    name = f"borrower-{node}"
+    create_borrower(installed, name, node)
+    wait_running(installed, name)
+    return name
+
+
+def lend(user: User, name: str, pod: str, node: str, **spec: Any) -> str:
+    """Attach the node's device to a pod, and wait until it is; the placeholder's name."""
+    holder = reserve(user, create_attachment(user, name, pod, **spec), node)
+    wait_condition(user, name, "Attached")
+    return holder
+
+
+def phase(user: User, pod: str) -> str:
+    """The phase of a pod; "" where there is none."""
+    found = user.api.get(PODS, pod, NAMESPACE)
+    return str(found["status"]["phase"]) if found else ""
+
+
+@contextmanager
+def api_server_away(cluster: Cluster) -> Iterator[None]:
+    """Let the API server stand still: connections open, and nothing answers."""
+    processes = [made for made in cluster.journal.read() if isinstance(made, Process)]
+    server = next(made for made in processes if made.name == "kube-apiserver" and is_alive(made))
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+
+
+def take_back(user: User, name: str) -> Object:
+    """Release an attachment, and wait until that is done."""
+    release(user, name)
+    return wait_condition(user, name, "Released")
+
+
+def test_a_pod_borrows_a_device_and_gives_it_back(installed: User, gpus: Gpus, node: str, borrower: str) -> None:
+    """Denied, opened, denied; and the placeholder ends once nobody has access, and not before."""
+    (gpu,) = gpus[node]
+    assert opens(installed, borrower, gpu) == "denied"
+
+    holder = lend(installed, f"lent-{node}", borrower, node)
+
+    assert opens(installed, borrower, gpu) == "opens"
+    eventually(lambda: phase(installed, holder) == "Running", "the placeholder runs", MOVES_S)
+
+    told = take_back(installed, f"lent-{node}")["status"]
+
+    assert opens(installed, borrower, gpu) == "denied"
+    assert told["devices"] == [{"uuid": gpu["uuid"]}]
+    assert told["attachedAt"] < told["leaseExpiresAt"]
+    eventually(lambda: phase(installed, holder) == "Succeeded", "the placeholder has ended by itself", MOVES_S)
+
+
+def test_the_agent_is_killed_and_goes_on(installed: User, gpus: Gpus, node: str, borrower: str) -> None:
+    """The device stays the pod's meanwhile; what was asked while no agent ran is done by the next one."""
+    (gpu,) = gpus[node]
+    lend(installed, f"killed-{node}", borrower, node)
+    agent = installed.kubectl(
+        "-n", AGENTS, "get", "pods", "-l", "app.kubernetes.io/name=podsla-agent",
+        f"--field-selector=spec.nodeName={node}", "-o", "jsonpath={.items[*].metadata.name}",
+    ).stdout  # fmt: skip
+
+    killed = installed.kubectl("-n", AGENTS, "delete", "pod", agent, "--grace-period=0", "--force")
+
+    assert killed.returncode == 0, killed.stderr
+    assert opens(installed, borrower, gpu) == "opens"
+    take_back(installed, f"killed-{node}")
+    assert opens(installed, borrower, gpu) == "denied"
+
+
+def test_a_lease_ends_while_the_api_server_is_away(
+    installed: User, cluster: Cluster, gpus: Gpus, node: str, borrower: str
+) -> None:
+    """The API server stands still, as one does that is cut off; the device is taken back all the same."""
+    (gpu,) = gpus[node]
+    lend(installed, f"lease-{node}", borrower, node, leaseSeconds=10)
+    (container,) = wait_running(installed, borrower)["status"]["containerStatuses"]
+    container_id = container["containerID"].rpartition("://")[2]
+    own = f"exec 3<>/tmp/{gpu['uuid']}"  # the node that the pod has made for itself
+
+    with api_server_away(cluster):
+        assert run_in_container(cluster, node, container_id, own)
+        eventually(lambda: not run_in_container(cluster, node, container_id, own), "the device is taken back", MOVES_S)
+
+    wait_condition(installed, f"lease-{node}", "Released")
+    assert opens(installed, borrower, gpu) == "denied"
+
+
+def test_systemd_takes_nothing_away(installed: User, gpus: Gpus) -> None:
+    """`systemctl daemon-reload` loads systemd's own device rules anew; the pod never notices for long."""
+    pod, (gpu,) = f"borrower-{VM}", gpus[VM]
+    lend(installed, "reloaded", pod, VM)
+
+    for _ in range(3):
+        assert vm.run(["systemctl", "daemon-reload"]).returncode == 0
+        eventually(lambda: opens(installed, pod, gpu) == "opens", "access is back", 10.0)
+
+    take_back(installed, "reloaded")
+    assert opens(installed, pod, gpu) == "denied"
+
+
+@pytest.mark.usefixtures("gpus")
+def test_nothing_is_left_of_it(installed: User) -> None:
+    """Every attachment has ended, and no placeholder runs."""
+    ended = [each["status"]["conditions"] for each in installed.api.list(GPU_ATTACHMENTS)]
+
+    assert ended
+    assert all(any((c["type"], c["status"]) == ("Released", "True") for c in each) for each in ended)
+    running = installed.kubectl("get", "pods", "-l", "podsla.io/placeholder", "--field-selector=status.phase=Running")
+    assert "No resources" in running.stderr
