@@ -367,6 +367,7 @@ class Borrow:
     Attributes:
         name: Of the GPUAttachment.
         uuids: The devices, once there are any.
+        children: Those of `Popen` and `run`.
     """
 
     def __init__(self, api: Any, pod: Pod, spec: Object, timeout: float, on_wait: Any, on_revoke: Any) -> None:
@@ -381,7 +382,7 @@ class Borrow:
         self._revoked: Revoked | None = None
         self._revoked_s = 0.0
         self._followed = self._releasing = False
-        self._children: list[subprocess.Popen[Any]] = []
+        self.children: list[subprocess.Popen[Any]] = []
         self._numbers: frozenset[tuple[int, int]] = frozenset()
 
     # -- entering
@@ -528,7 +529,7 @@ class Borrow:
         given = options.pop("env", None)
         environment = self.environment() if given is None else {**given, **visible(self.uuids)}
         child = subprocess.Popen(command, env=environment, **options)  # noqa: S603 - the caller's own command
-        self._children.append(child)
+        self.children.append(child)
         return child
 
     def run(self, command: Any, *, check: bool = False, input: Any = None, capture_output: bool = False,
@@ -607,7 +608,7 @@ class Borrow:
     # -- leaving
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        for child in self._children:
+        for child in self.children:
             _end(child)
         pid = holder(self._numbers)
         self._release(wait=not pid)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 from podsla.gpu import GROUP
 from webhook.certificate import issue_ca, issue_leaf
@@ -82,8 +82,6 @@ class FakeApiServer(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server_version: ClassVar[str] = "fake"
-
     @property
     def store(self) -> FakeApiServer:
         return cast(FakeApiServer, self.server)

@@ -33,7 +33,18 @@ def in_process(code: str, **environment: str) -> subprocess.CompletedProcess[str
 
 def settled(server: FakeApiServer) -> dict[str, Any]:
     """The attachment once it was released."""
-    return eventually(lambda: server.only() if "Released" in json.dumps(server.only()["status"]) else None, "Released")  # type: ignore[return-value]
+    eventually(lambda: "Released" in json.dumps(server.only()["status"]), "it is released")
+    return server.only()
+
+
+def revoke_after(mark: Path, server: FakeApiServer) -> None:
+    """Take it back as soon as the child has begun."""
+
+    def later() -> None:
+        eventually(mark.exists, "the child has begun")
+        revoke(server)
+
+    threading.Thread(target=later).start()
 
 
 def test_a_call_runs_in_a_process_of_its_own_that_has_the_device(
@@ -157,7 +168,7 @@ def test_a_revocation_is_told_and_raised(server: FakeApiServer, agent: StandInAg
 
 def test_a_child_has_the_grace_period_and_no_more(server: FakeApiServer, agent: StandInAgent, tmp_path: Path) -> None:
     mark = tmp_path / "began"
-    threading.Thread(target=lambda: eventually(mark.exists) and revoke(server)).start()
+    revoke_after(mark, server)
     with pytest.raises(gpu.Revoked):
         gpu.call(sleep, 60, str(mark), grace=0, **OURS)
     pid = int(mark.read_text())
@@ -168,7 +179,7 @@ def test_a_child_that_ends_within_the_grace_period_has_its_result(
     server: FakeApiServer, agent: StandInAgent, tmp_path: Path
 ) -> None:
     mark = tmp_path / "began"
-    threading.Thread(target=lambda: eventually(mark.exists) and revoke(server)).start()
+    revoke_after(mark, server)
     with pytest.raises(gpu.Revoked), gpu.borrow(grace=3600, **OURS) as lent:
         assert lent.call(sleep, 1, str(mark)) == "slept"
 
