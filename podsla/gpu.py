@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import contextvars
 import email.utils
 import functools
 import glob
@@ -60,6 +61,8 @@ NOTICE = 0.8  # of the grace period is a child's, to end by itself when its GPU 
 
 _log = logging.getLogger("podsla.gpu")
 _environment = threading.Lock()
+_never = threading.Event()
+_cancelled: contextvars.ContextVar[threading.Event] = contextvars.ContextVar("cancelled", default=_never)
 
 
 class GpuError(Exception):
@@ -290,7 +293,7 @@ def refusal(status: int, what: str, answer: Object) -> Refused:
 
 def may_pass(error: Refused) -> bool:
     """Tell whether the same call may go well a little later."""
-    return error.status in (0, 429) or error.status >= 500
+    return error.status in (0, 410, 429) or error.status >= 500
 
 
 # ---- what this process has open
@@ -378,7 +381,7 @@ class Borrow:
         self._lease_s, self._grace_s = float(self._spec["leaseSeconds"]), float(self._spec["gracePeriodSeconds"])
         self._changed = threading.Condition()
         self._state = State("Waiting", "Pending", "nobody has looked at it yet")
-        self._ending, self._cancelled = threading.Event(), threading.Event()
+        self._ending = threading.Event()
         self._revoked: Revoked | None = None
         self._revoked_s = 0.0
         self._followed = self._releasing = False
@@ -423,9 +426,8 @@ class Borrow:
             except Refused as error:
                 if error.reason == "AlreadyExists" and pause_s != BACK_OFF_S[0]:
                     return  # an earlier try arrived, and its answer was lost
-                if not may_pass(error) or time.monotonic() + pause_s > end_s or self._cancelled.is_set():
+                if not may_pass(error) or time.monotonic() + pause_s > end_s or _cancelled.get().wait(pause_s):
                     raise
-                self._cancelled.wait(pause_s)
             else:
                 return
 
@@ -434,7 +436,7 @@ class Borrow:
         end_s, told = time.monotonic() + self._timeout, ""
         with self._changed:
             while self._state.word == "Waiting":
-                if self._cancelled.is_set():
+                if _cancelled.get().is_set():
                     raise WaitTimeout("Cancelled", f"{self.name} was given up before there was a GPU")
                 if (line := say_state(self._state)) != told:
                     told = line
@@ -478,7 +480,7 @@ class Borrow:
             except Refused as error:
                 if error.status == 404:
                     self._note(State("Revoked", "Deleted", "the attachment is gone"))
-                elif not may_pass(error):
+                elif not may_pass(error) and not self.uuids:  # what has a GPU is not ended for want of news
                     self._note(State("Failed", error.reason, error.message))
                 _log.debug("cannot follow the attachment: %s", error)
             except (LookupError, TypeError, ValueError) as error:
@@ -565,7 +567,7 @@ class Borrow:
 
     def _stop_if_over(self) -> None:
         """Raise where a child must not go on."""
-        if self._cancelled.is_set():
+        if _cancelled.get().is_set():
             raise Revoked("Cancelled", f"the use of {self.name} was given up")
         if self._revoked is not None and time.monotonic() > self._revoked_s + NOTICE * self._grace_s:
             raise self._revoked
@@ -664,13 +666,15 @@ class Borrow:
 
     async def _in_thread(self, call: Callable[[], T], undo: Callable[[], None] | None = None) -> T:
         """Run a call in a thread; where the task is cancelled, the call gives up, and only then does the task end."""
+        cancelled = threading.Event()
+        before = _cancelled.set(cancelled)  # the thread has a copy
         future = asyncio.ensure_future(asyncio.to_thread(call))
+        _cancelled.reset(before)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
-            self._cancelled.set()
+            cancelled.set()
             await asyncio.wait([future])
-            self._cancelled.clear()
             if undo and not future.exception():
                 await asyncio.to_thread(undo)
             raise

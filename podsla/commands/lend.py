@@ -244,9 +244,14 @@ def _lend(
 def _run(lent: Borrow, command: list[str]) -> int:
     """Run it; signals go to the child while there is one, end the wait before, and are too late after."""
 
+    def ignore() -> None:
+        for number in FORWARDED:
+            signal.signal(number, signal.SIG_IGN)
+
     def forward(number: int, _: object) -> None:
         running = [child for child in lent.children if child.poll() is None]
         if not running:
+            ignore()  # one that follows must not stop the release
             raise SystemExit(128 + number)
         for child in running:
             if number != signal.SIGINT or not sys.stdin.isatty():  # a terminal's goes to the child by itself
@@ -264,8 +269,7 @@ def _run(lent: Borrow, command: list[str]) -> int:
                 note(f"{error.filename}: cannot be executed", style="bad")
                 code = NOT_EXECUTABLE
             finally:
-                for number in FORWARDED:
-                    signal.signal(number, signal.SIG_IGN)
+                ignore()
     except SystemExit as end:  # stopped before there was a GPU
         return int(end.code or 0)
     finally:
@@ -317,7 +321,7 @@ def _held(status: Mapping[str, Any]) -> str:
     if status.get("heldSeconds"):
         return f"{status['heldSeconds']}s"
     since = status.get("attachedAt")
-    return f"{(datetime.now(UTC) - datetime.fromisoformat(since)).seconds}s" if since else "-"
+    return f"{int((datetime.now(UTC) - datetime.fromisoformat(since)).total_seconds())}s" if since else "-"
 
 
 def _more(thing: Mapping[str, Any]) -> list[str]:

@@ -1,7 +1,7 @@
 """
 A fake API server for GPUAttachments: creates, reads, merges patches, watches; over TLS, to whoever has the token.
 
-It holds state and records nothing. Faults: `fail` answers the next calls with an error, `drop` closes them.
+It holds state and records nothing. Faults: `fail` answers with an error, `lose` loses answers, `drop_watches`.
 """
 
 import json
@@ -39,6 +39,7 @@ class FakeApiServer(ThreadingHTTPServer):
         self.fail: dict[str, list[tuple[int, str]]] = {}
         self.lose = 0
         self.version = 1
+        self.dropped = 0
         self.changed = threading.Condition()
         ca = issue_ca(datetime.now(UTC))
         leaf = issue_leaf(ca, ["127.0.0.1"], datetime.now(UTC))
@@ -73,6 +74,12 @@ class FakeApiServer(ThreadingHTTPServer):
             self.objects[stored["metadata"]["name"]] = stored
             self.changed.notify_all()
             return stored
+
+    def drop_watches(self) -> None:
+        """End every watch, as a server that goes away."""
+        with self.changed:
+            self.dropped += 1
+            self.changed.notify_all()
 
     def delete(self, name: str) -> None:
         """Delete it at once."""
@@ -155,12 +162,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _watch(self) -> None:
         name = self.path.partition("metadata.name%3D")[2].partition("&")[0]
-        seen = int(self.path.partition("resourceVersion=")[2])
+        seen, dropped = int(self.path.partition("resourceVersion=")[2]), self.store.dropped
         self.send_response(200)
         self.end_headers()
         while True:
             with self.store.changed:
                 thing = self.store.objects.get(name)
+                if self.store.dropped != dropped:
+                    return
                 if thing is None:
                     event = {"type": "DELETED", "object": {}}
                 elif int(thing["metadata"]["resourceVersion"]) > seen:

@@ -318,6 +318,30 @@ def test_a_cancelled_task_ends_its_child_and_gives_it_back(
         assert not Path(f"/proc/{mark.read_text()}").exists()
 
 
+def test_a_cancelled_task_ends_no_other_child(server: FakeApiServer, agent: StandInAgent, tmp_path: Path) -> None:
+    mark = tmp_path / "began"
+
+    async def one_of_two() -> str:
+        async with gpu.borrow(**OURS) as lent:
+            one = asyncio.ensure_future(lent.acall(sleep, 60, str(mark)))
+            await asyncio.to_thread(eventually, mark.exists, "it began")
+            other = asyncio.ensure_future(lent.acall(sleep, 1))
+            one.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await one
+            return await other
+
+    assert asyncio.run(one_of_two()) == "slept"
+
+
+def test_a_call_that_is_refused_while_it_is_held_takes_nothing_away(server: FakeApiServer, agent: StandInAgent) -> None:
+    with gpu.borrow(**OURS) as lent:
+        server.fail["GET"] = [(403, "Forbidden"), (401, "Unauthorized")]
+        server.drop_watches()
+        eventually(lambda: not server.fail["GET"], "both were refused")
+        lent.check()
+
+
 def test_the_file_needs_python_3_9_and_nothing_else(server: FakeApiServer, agent: StandInAgent, tmp_path: Path) -> None:
     source = Path(str(gpu.__file__)).read_text()
     ast.parse(source, feature_version=(3, 9))
