@@ -19,6 +19,7 @@ from podsla.commands.diff import diff_command  # noqa: F401
 from podsla.commands.doctor import doctor_command
 from podsla.commands.explain import explain_command
 from podsla.commands.gpu import gpu_group
+from podsla.commands.lend import run_command  # noqa: F401
 from podsla.commands.revisions import status_command  # noqa: F401
 from podsla.commands.top import top_command
 from podsla.commands.uninstall import uninstall_command

@@ -98,6 +98,14 @@ def pod_cluster_options(command: F) -> F:
     return reach_options(command)
 
 
+def namespaced_options(command: F) -> F:
+    """`--kubeconfig`, `--context` and `--namespace`, as kubectl has them."""
+    command = click.option(
+        "-n", "--namespace", metavar="NAME", help="The namespace to look in; default: that of the context."
+    )(command)
+    return reach_options(command)
+
+
 def reach_options(command: F) -> F:
     """`--kubeconfig` and `--context`: which cluster."""
     command = click.option("--context", metavar="NAME", help="A context of the kubeconfig; default: its current one.")(

@@ -1,0 +1,1 @@
+"""Borrowing GPUs in code and from the shell."""

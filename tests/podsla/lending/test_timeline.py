@@ -1,0 +1,93 @@
+"""Who held which GPU when: the layout, and what is drawn of it, beside golden files (REGENERATE=1 writes them)."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from attach.api import parse_attachment, parse_time
+from podsla.timeline import Lane, Span, Timeline, Use, lay_out, render_html, render_svg, render_text
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def at(minute: int, second: int = 0) -> str:
+    return f"2027-03-01T12:{minute:02}:{second:02}Z"
+
+
+def when(minute: int, second: int = 0) -> float:
+    return parse_time(at(minute, second)).timestamp()
+
+
+def lent(name: str, created: str, attached: str = "", device: str = "GPU-1", **since: str) -> Any:
+    """Write an attachment; *since* are its true conditions."""
+    conditions = [
+        {"type": kind, "status": "True", "reason": kind, "message": "", "lastTransitionTime": time}
+        for kind, time in since.items()
+    ]
+    held = {"attachedAt": attached, "node": "gpu-a", "devices": [{"uuid": device}]} if attached else {}
+    return parse_attachment(
+        {
+            "apiVersion": "podsla.io/v1beta1",
+            "kind": "GPUAttachment",
+            "metadata": {"name": name, "namespace": "team-a", "uid": name, "creationTimestamp": created},
+            "spec": {"podName": f"{name}-x"},
+            "status": {**held, "conditions": conditions},
+        }
+    )
+
+
+STORY = [
+    lent("first", at(0), at(1), Released=at(10)),
+    lent("second", at(5), at(10), Draining=at(20), Overdue=at(25)),
+    lent("third", at(2), at(3), "GPU-2", Released=at(3, 5)),
+    lent("broken", at(6), at(8), "GPU-2", Quarantined=at(12)),
+    lent("waits", at(22)),
+    lent("gone", at(0), Failed=at(1)),
+    lent("before", "2027-03-01T10:00:00Z", "2027-03-01T10:00:10Z", Released="2027-03-01T10:30:00Z"),
+]
+
+
+def story() -> Timeline:
+    return lay_out(STORY, when(0), when(30))
+
+
+def test_a_life_is_cut_into_parts_that_follow_one_another() -> None:
+    (lane,) = lay_out([STORY[1]], when(0), when(30)).lanes
+    assert lane == Lane(
+        "gpu-a GPU-1",
+        (
+            Span(when(10), when(20), Use.HELD, 0),
+            Span(when(20), when(25), Use.DRAINING, 0),
+            Span(when(25), when(30), Use.OVERDUE, 0),
+        ),
+    )
+
+
+def test_what_was_over_before_is_left_out_and_what_began_before_is_cut() -> None:
+    found = lay_out(STORY, when(4), when(30))
+    assert [who.name for who in found.whose] == ["team-a/first", "team-a/second", "team-a/broken", "team-a/waits"]
+    assert found.lanes[0].spans[0] == Span(when(4), when(10), Use.HELD, 0)
+
+
+def test_waiting_and_holding_are_told_apart() -> None:
+    second = next(who for who in story().whose if who.name == "team-a/second")
+    assert (second.waited_s, second.held_s, second.use) == (300, 1200, "Overdue")
+
+
+def test_nobody_is_told_as_well() -> None:
+    assert render_text(lay_out([], 0, 60), 40) == ["nobody held a GPU, and nobody waits for one"]
+
+
+@pytest.mark.parametrize("form", ["txt", "svg", "html"])
+def test_the_picture(form: str) -> None:
+    drawn = {
+        "txt": lambda: "\n".join(render_text(story(), 60)) + "\n",
+        "svg": lambda: render_svg(story()),
+        "html": lambda: render_html(story()),
+    }[form]()
+    path = GOLDEN / f"timeline.{form}"
+    if os.environ.get("REGENERATE") == "1":
+        path.write_text(drawn)
+    assert drawn == path.read_text()
