@@ -11,6 +11,7 @@ from typing import Final
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from controller.attachments import Attachments
 from controller.capacity import Capacity
 from controller.catalogs import Catalogs
 from controller.certificates import Certificates
@@ -50,6 +51,7 @@ def reconcilers(world: World, metrics: Metrics) -> list[Task]:
         Task("catalogs", Catalogs(world, metrics).reconcile),
         Task("serving", serving.reconcile),
         Task("capacity", capacity.reconcile),
+        Task("attachments", Attachments(world, metrics, serving).reconcile),
         Task("usage", Usage(world, metrics, serving, capacity).reconcile),
     ]
 
