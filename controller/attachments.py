@@ -26,7 +26,7 @@ MOST_STEPS: Final = 10  # writes for one attachment in one round
 QUOTA_AGAIN_S: Final = 10.0
 TARGET_KEPT_S: Final = 2.0
 GRACE_S: Final = 1  # of a placeholder with which nothing is held any more
-DEFAULT_IMAGE: Final = "podsla"
+DEFAULT_IMAGE: Final = "docker.io/podsla/podsla:dev"  # of a controller that runs beside the cluster
 
 _log: Final = logging.getLogger(__name__)
 
