@@ -118,7 +118,7 @@ def decide(attachment: Attachment, seen: Seen) -> Action:
         return _after_the_end(attachment, seen)
     if not attachment.finalized:
         return Idle() if attachment.deleting else Claim(seen.target)
-    if _agent_spoke(attachment) and seen.node is not None:
+    if attachment.with_agent and seen.node is not None:
         return Report({"queuePosition": 0}) if attachment.status.queue_position else Idle()
     own = seen.placeholder is not None and is_own(seen.placeholder, attachment)
     if attachment.status.placeholder is not None and seen.placeholder is not None and not own:
@@ -200,11 +200,6 @@ def _wind_up(attachment: Attachment, seen: Seen, over: Condition) -> Action:
     if on_node and uid and not seen.withdrawn and seen.missing_s < LOST_AFTER_S:
         return Idle(LOOK_AGAIN_S)
     return Report({"queuePosition": 0}, (over,))
-
-
-def _agent_spoke(attachment: Attachment) -> bool:
-    """Tell whether the agent has it: from then on nobody else says what becomes of it."""
-    return any(attachment.status.has(kind) for kind in Type)
 
 
 def _settle(attachment: Attachment, seen: Seen) -> Report | None:

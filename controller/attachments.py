@@ -23,8 +23,9 @@ from kube.events import post
 from kube.kinds import GPU_ATTACHMENTS, PODS
 
 MOST_STEPS: Final = 10  # writes for one attachment in one round
+LONGEST_S: Final = 10.0  # without a look at all of them
 QUOTA_AGAIN_S: Final = 10.0
-TARGET_KEPT_S: Final = 2.0
+TARGET_KEPT_S: Final = 5.0  # a target that goes takes its attachment along, which is seen at once
 GRACE_S: Final = 1  # of a placeholder with which nothing is held any more
 DEFAULT_IMAGE: Final = "docker.io/podsla/podsla:dev"  # of a controller that runs beside the cluster
 
@@ -36,10 +37,14 @@ class Attachments:
     Reconciles GPUAttachments: one write after the other, each on the version that it was planned for.
 
     What the controller keeps in memory are waiting times and a look at targets; a new leader starts anew.
+
+    Attributes:
+        due_s: In how many seconds one of them is due, though nothing changes.
     """
 
     def __init__(self, world: World, metrics: Metrics, serving: Serving) -> None:
         self.world, self.metrics, self.serving = world, metrics, serving
+        self.due_s = LONGEST_S
         self._not_before_s: dict[str, float] = {}  # by UID, on the monotonic clock: when quota is tried again
         self._missing_since_s: dict[str, float] = {}
         self._targets: dict[str, tuple[float, Object | None]] = {}
@@ -47,7 +52,7 @@ class Attachments:
 
     def reconcile(self) -> bool:
         """Bring every attachment as far as it goes now."""
-        self._read = dict(self._readable())
+        self._read, self.due_s = dict(self._readable()), LONGEST_S
         failures = Failures()
         for uid in sorted(self._read, key=lambda uid: (self._read[uid][1].created_s, uid)):
             with failures.noted():
@@ -76,13 +81,21 @@ class Attachments:
         step = Step(self, *self._read[uid])
         for _ in range(MOST_STEPS):
             action = decide(step.attachment, step.seen())
-            if isinstance(action, Idle) or not step.take(action):
+            if isinstance(action, Idle):
+                self.due_s = min(self.due_s, LONGEST_S if action.for_s is None else action.for_s)
+                break
+            if not step.take(action):
                 break
         self._read[uid] = (step.thing, step.attachment)
 
     def target(self, attachment: Attachment) -> Object | None:
-        """Ask for the pod that is to get the GPU: at first each time, later once in `TARGET_KEPT_S`."""
-        if attachment.is_finished:
+        """
+        Ask for the pod that is to get the GPU: at first each time, later once in `TARGET_KEPT_S`.
+
+        Not of one that has ended, nor of one that the agent has: nothing is decided by it here.
+        """
+        with_agent = attachment.with_agent and self.world.nodes.get(attachment.status.node) is not None
+        if attachment.is_finished or with_agent:
             return None
         now_s = time.monotonic()
         asked_s, found = self._targets.get(attachment.uid, (float("-inf"), None))
@@ -170,7 +183,7 @@ class Step:
             return self.placeholder
         name = placeholder_name(self.attachment.uid)
         found = self.all.world.placeholders.get(name, self.namespace)
-        if found is None and self.attachment.finalized:
+        if found is None and self.attachment.finalized and self.attachment.status.placeholder is not None:
             found = self.api.get(PODS, name, self.namespace)
         self.placeholder, self.looked = read_pod(found) if found is not None else None, True
         return self.placeholder
@@ -274,9 +287,10 @@ class Step:
         self.withdrawn = self._delete(PODS.path(self.namespace, pod.name), same)
         found = self.api.get(PODS, pod.name, self.namespace)
         self.placeholder = read_pod(found) if found is not None else None
-        return self.withdrawn
+        return self.withdrawn or found is None
 
     def _delete(self, path: str, preconditions: Mapping[str, str]) -> bool:
+        """Delete an object if it still is the one that was seen; False where it has changed or gone since."""
         options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
         if "pods" in path:
             options["gracePeriodSeconds"] = GRACE_S
@@ -284,7 +298,7 @@ class Step:
             self.api.call("DELETE", path, body=options)
         except ApiError as error:
             if error.status in (404, 409):
-                return error.status == 404
+                return False
             raise
         return True
 
@@ -310,8 +324,7 @@ def _is_pending(attachment: Attachment, pod: Pod | None) -> bool:
     """Tell whether a placeholder is on its way to the node: nobody else of its lane may overtake it."""
     if attachment.is_finished or attachment.status.placeholder is None:
         return False
-    spoke = any(attachment.status.has(kind) for kind in Type)
-    return not spoke and not (pod is not None and pod.node)
+    return not attachment.with_agent and not (pod is not None and pod.node)
 
 
 def _served_s(attachment: Attachment, wall_s: float) -> float:

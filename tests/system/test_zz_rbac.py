@@ -231,7 +231,7 @@ def test_nothing_was_ever_forbidden(beside: Cluster) -> None:
 
 
 def test_rights_over_all_namespaces_are_over_things_without_one(user: User) -> None:
-    """A Role says where; a ClusterRole would say everywhere. But pods with a size, and pods that borrow, may be anywhere."""
+    """A Role says where; a ClusterRole would say everywhere. But pods with a size, or that borrow, may be anywhere."""
     scoped = set[Right]()
     for right in granted(user):
         version = {"": "v1", "podsla.io": "podsla.io/v1beta1"}.get(right.group, f"{right.group}/v1")
