@@ -11,6 +11,8 @@ from attach.api import Attachment, Condition, Type, merge_conditions, parse_atta
 from attach.placeholder import Pod, mutation, placeholder, read_pod
 from attach.reserve import Action, Claim, Idle, Node, Remove, Report, Reserve, Seen, Unclaim, Withdraw, decide
 from tests.attach.test_api import NOW, attachment
+from tests.sample import answer
+from webhook.decision import Ignore, Skip
 
 NODE = Node("n1", 1, "NVIDIA-A10", ("NVIDIA-A10",))
 NOW_S = NOW.timestamp() + 60.0
@@ -202,6 +204,11 @@ def test_a_placeholder_comes_back_as_it_was_sent() -> None:
     assert mutation(read_pod(body), asked()) == (
         "it came back with containers hold, istio-proxy, and was sent with hold"
     )
+
+
+@pytest.mark.parametrize("labels", [{}, {"podsla.io/default-class": "net"}], ids=["plain", "a default class"])
+def test_the_webhook_leaves_a_placeholder_alone(labels: dict[str, str]) -> None:
+    assert answer(placeholder(asked(), pod(), "podsla"), labels=labels) == Ignore(Skip.OPTED_OUT)
 
 
 WORLDS = st.builds(

@@ -43,7 +43,7 @@ def lent(request: pytest.FixtureRequest) -> Iterator[Lending]:
         cluster.create()
     user = User(cluster, PODSLA)
     run(user, "apply", "--server-side", "-k", str(MANIFESTS / "overlays" / "outside"))
-    # Nobody answers for the webhook here; what it would leave alone is shown in tests/webhook.
+    # Nobody answers for the webhook here; that it leaves placeholders alone is shown in tests/attach.
     run(user, "delete", "mutatingwebhookconfiguration/podsla", "validatingwebhookconfiguration/podsla-templates")
     run(user, "wait", "--for=condition=Established", "crd/gpuattachments.podsla.io", "--timeout=30s")
     running = load_cluster(NAME)

@@ -169,5 +169,6 @@ def test_placeholders_are_the_controllers_and_it_makes_nothing_else(admin: User)
     assert "this pod reserves a GPU that may be in use" in answer(admin, *token("mine"), "delete", "pod", "real")
     assert answer(admin, *token("mine"), "create", "-f", "-", text=placeholder("plain", labelled=False)) == ""
     assert "cannot change" in answer(admin, *token("mine"), "label", "pod", "plain", "podsla.io/placeholder=u")
+    assert "and no others" in answer(admin, "--as", CONTROLLER, "delete", "pod", "plain")
     assert answer(admin, *token("mine"), "delete", "pod", "plain") == ""
     assert answer(admin, "--as", CONTROLLER, "delete", "pod", "real") == ""
