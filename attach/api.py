@@ -186,6 +186,11 @@ class Attachment:
         return self.status.has(Type.RELEASED) or self.status.has(Type.FAILED)
 
     @property
+    def with_agent(self) -> bool:
+        """The agent has said something of it: from then on nobody else says what becomes of it, until it has ended."""
+        return any(self.status.has(kind) for kind in Type)
+
+    @property
     def finished_s(self) -> float | None:
         """When it ended, since 1970; None: it has not."""
         for kind in (Type.FAILED, Type.RELEASED):

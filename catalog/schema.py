@@ -5,6 +5,7 @@ Validation also normalises: quantities become integers of base units, defaults a
 
 from collections.abc import Iterator, Mapping
 from datetime import date
+from threading import Lock
 from typing import Any, Final, cast
 
 import cerberus
@@ -24,11 +25,17 @@ Schema = dict[str, Any]
 
 
 class Rules:
-    """A schema, compiled once: cerberus works it through each time a validator is made of it."""
+    """
+    A schema, compiled once: cerberus works it through each time a validator is made of it.
+
+    Attributes:
+        lock: A validator keeps what it validates in itself, so threads take turns.
+    """
 
     def __init__(self, fields: Schema) -> None:
         self.fields = fields
         self.validator = cerberus.Validator(fields)
+        self.lock = Lock()
 
 
 def text(**rules: Any) -> Schema:
@@ -234,9 +241,10 @@ def validate(document: Document, rules: Rules) -> tuple[dict[str, Any] | None, l
     if not isinstance(document.data, dict):
         return None, [document.problem((), "must be a mapping; write `apiVersion: …` and `kind: …` at its top")]
     validator = rules.validator
-    valid = validator.validate(document.data)
-    normalised = cast(dict[str, Any], validator.document)
-    return (normalised, []) if valid else (None, list(_problems(document, validator._errors, rules.fields)))
+    with rules.lock:
+        valid = validator.validate(document.data)
+        normalised = cast(dict[str, Any], validator.document)
+        return (normalised, []) if valid else (None, list(_problems(document, validator._errors, rules.fields)))
 
 
 def _problems(document: Document, errors: Any, schema: Schema) -> Iterator[Problem]:

@@ -42,6 +42,10 @@ class Metrics:
             "podsla_class_misfits", "Running pods of a class whose size no longer has what they were promised.",
             ["sla_class"], registry=registry,
         )  # fmt: skip
+        self._attachments = Gauge(
+            "podsla_gpu_attachments", "GPUAttachments by the condition that says their state; Waiting: none does yet.",
+            ["state"], registry=registry,
+        )  # fmt: skip
         self._expiry = Gauge(
             "podsla_certificate_expiry_timestamp_seconds",
             "When a certificate ends.",
@@ -82,6 +86,12 @@ class Metrics:
             gauge.clear()
             for name, count in counts.items():
                 gauge.labels(name).set(count)
+
+    def attachments(self, states: Mapping[str, int]) -> None:
+        """Note how many attachments there are in each state."""
+        self._attachments.clear()
+        for state, count in states.items():
+            self._attachments.labels(state).set(count)
 
     def expiry(self, certificate: str, timestamp_s: float) -> None:
         """Note when a certificate ends, in seconds since 1970."""

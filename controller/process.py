@@ -11,6 +11,7 @@ from typing import Final
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from controller.attachments import Attachments
 from controller.capacity import Capacity
 from controller.catalogs import Catalogs
 from controller.certificates import Certificates
@@ -32,10 +33,16 @@ _log: Final = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Task:
-    """A reconciler, how often in a row it failed, and when it may be tried again."""
+    """
+    A reconciler, how often in a row it failed, and when it may be tried again.
+
+    Attributes:
+        due_s: Says in how many seconds it has something to do, though nothing changes.
+    """
 
     name: str
     reconcile: Callable[[], bool]
+    due_s: Callable[[], float] = lambda: AT_LEAST_EVERY_S
     failures: int = 0
     not_before_s: float = 0.0
 
@@ -44,12 +51,14 @@ def reconcilers(world: World, metrics: Metrics) -> list[Task]:
     """Make every reconciler, in the order in which one builds on another."""
     serving = Serving(world)
     capacity = Capacity(world, metrics, serving)
+    attachments = Attachments(world, metrics, serving)
     return [
         Task("certificates", Certificates(world, metrics).reconcile),
         Task("target", Targets(world, metrics).reconcile),
         Task("catalogs", Catalogs(world, metrics).reconcile),
         Task("serving", serving.reconcile),
         Task("capacity", capacity.reconcile),
+        Task("attachments", attachments.reconcile, lambda: attachments.due_s),
         Task("usage", Usage(world, metrics, serving, capacity).reconcile),
     ]
 
@@ -74,7 +83,7 @@ class Controller:
         self.world.start()
         while not self.stopped.is_set():
             pauses_s = [task.not_before_s - time.monotonic() for task in self.tasks if task.failures]
-            self.woken.wait(max(0.0, min([AT_LEAST_EVERY_S, *pauses_s])))
+            self.woken.wait(max(0.0, min([*(task.due_s() for task in self.tasks), *pauses_s])))
             self.woken.clear()
             if self.election.leading and self.world.synced:
                 self.world.forget_bound()

@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
-from catalog.keys import SIZE
+from catalog.keys import PLACEHOLDER, SIZE
 from catalog.served import TARGET_CONFIG_MAP
 from kube.api import Api, ApiError, Object, Resource
 from kube.kinds import (
     CONFIG_MAPS,
     CONTROLLER_REVISIONS,
+    GPU_ATTACHMENTS,
     MUTATING_WEBHOOKS,
     NODES,
     PODS,
@@ -17,7 +18,7 @@ from kube.kinds import (
     SPEC_CATALOGS,
     VALIDATING_WEBHOOKS,
 )
-from kube.watch import Watched
+from kube.watch import Watched, without_managed_fields
 from nodes.bound import Bound, keep_promises, read_bound
 
 WEBHOOKS: Final = (
@@ -97,6 +98,10 @@ class World:
         self.pods = Watched(
             api, PODS, selectors={"labelSelector": SIZE}, on_change=self.forget_bound, keep=keep_promises
         )
+        self.attachments = Watched(api, GPU_ATTACHMENTS, on_change=on_change)
+        self.placeholders = Watched(
+            api, PODS, selectors={"labelSelector": PLACEHOLDER}, on_change=on_change, keep=without_managed_fields
+        )
         self._changes = 0  # of pods
         self._bound: tuple[int, tuple[Bound, ...]] | None = None
         self.webhooks = tuple(
@@ -110,6 +115,8 @@ class World:
             self.runtime_classes,
             self.nodes,
             self.pods,
+            self.attachments,
+            self.placeholders,
             *self.webhooks,
         )
 

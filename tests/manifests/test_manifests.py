@@ -7,10 +7,24 @@ from typing import Any, Final, TypeAlias
 import pytest
 from prometheus_client import generate_latest
 
+from attach.placeholder import PRIORITY_CLASS
 from catalog.dimension import BY_MIN_KEY
-from catalog.keys import CLASS, DEFAULT_CLASS, DOMAIN, GPU, MIN_PREFIX, MIRROR_POD, OPT_OUT, RECORD, SIZE
+from catalog.keys import (
+    CLASS,
+    DEFAULT_CLASS,
+    DOMAIN,
+    FORCE_RELEASE,
+    GPU,
+    MIN_PREFIX,
+    MIRROR_POD,
+    OPT_OUT,
+    PLACEHOLDER,
+    RECORD,
+    SIZE,
+)
 from catalog.served import TARGET_CONFIG_MAP
 from catalog.structural import GROUP
+from controller.attachments import DEFAULT_IMAGE
 from controller.certificates import CA_SECRET, LEAF_SECRET, SERVICE
 from controller.metrics import Metrics
 from controller.process import LEASE
@@ -177,7 +191,7 @@ def test_entries_keep_away_from_what_the_cluster_needs_to_live(built: dict[str, 
 
 def test_keys_are_spelt_as_the_code_spells_them(built: dict[str, list[Document]]) -> None:
     text = str(built["fail-open"])
-    known = {CLASS, GPU, RECORD, SIZE, DEFAULT_CLASS, MIRROR_POD, DOMAIN, *BY_MIN_KEY}
+    known = {CLASS, GPU, RECORD, SIZE, DEFAULT_CLASS, MIRROR_POD, DOMAIN, FORCE_RELEASE, PLACEHOLDER, *BY_MIN_KEY}
     assert all(key in text for key in known)
     descriptions = {f"{GROUP}/v", MIN_PREFIX}
     assert set(re.findall(r"podsla\.io/[a-z-]+", text)) <= known | descriptions
@@ -208,6 +222,8 @@ def test_names_in_roles_are_those_that_the_code_asks_for(built: dict[str, list[D
     for plural in {resource.plural for resource, _ in WEBHOOKS}:
         assert names["podsla-controller", plural] == {name for r, name in WEBHOOKS if r.plural == plural}
     assert named(built["default"], "CustomResourceDefinition", "speccatalogs.podsla.io")
+    assert named(built["default"], "CustomResourceDefinition", "gpuattachments.podsla.io")
+    assert named(built["default"], "PriorityClass", PRIORITY_CLASS)["preemptionPolicy"] == "Never"
 
 
 def test_roles_grant_nothing_wholesale(built: dict[str, list[Document]]) -> None:
@@ -258,7 +274,7 @@ def test_every_process_has_its_account_and_its_selectors_meet(built: dict[str, l
 def test_images_are_pinned(built: dict[str, list[Document]]) -> None:
     for deployment in deployments(built["default"]):
         for container in deployment["spec"]["template"]["spec"]["containers"]:
-            assert container["image"] == "docker.io/podsla/podsla:dev"
+            assert container["image"] == DEFAULT_IMAGE == "docker.io/podsla/podsla:dev"
 
 
 def test_pods_meet_the_restricted_standard(built: dict[str, list[Document]]) -> None:

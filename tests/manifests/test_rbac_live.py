@@ -42,7 +42,12 @@ def roles(admin: User) -> None:
         pytest.param(
             "controller", "patch", "mutatingwebhookconfiguration/istio", OUT, False, id="controller: nobody else's"
         ),
-        pytest.param("controller", "create", "pods", IN, False, id="controller: creates no pod"),
+        pytest.param("controller", "create", "pods", OUT, True, id="controller: makes placeholders, a policy says"),
+        pytest.param("controller", "patch", "pods", OUT, False, id="controller: changes no pod"),
+        pytest.param(
+            "controller", "patch", "gpuattachments/status", OUT, True, id="controller: says what became of one"
+        ),
+        pytest.param("controller", "create", "gpuattachments", OUT, False, id="controller: borrows nothing itself"),
     ],
 )
 def test_a_process_may_do_what_it_does_and_no_more(

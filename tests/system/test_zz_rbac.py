@@ -12,7 +12,16 @@ from typing import Any, Final, NamedTuple
 import pytest
 
 from kube.api import Object, PatchKind, Resource
-from kube.kinds import CONFIG_MAPS, CONTROLLER_REVISIONS, EVENTS, MUTATING_WEBHOOKS, SECRETS, SPEC_CATALOGS
+from kube.kinds import (
+    CONFIG_MAPS,
+    CONTROLLER_REVISIONS,
+    EVENTS,
+    GPU_ATTACHMENTS,
+    MUTATING_WEBHOOKS,
+    PODS,
+    SECRETS,
+    SPEC_CATALOGS,
+)
 from tests.cluster.state import Cluster
 from tests.system.user import User
 from tests.waiting import eventually
@@ -20,6 +29,8 @@ from tests.waiting import eventually
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("catalogs")]
 
 SYSTEM: Final = "podsla-system"
+OUT: Final = "default"
+GPU_NODE: Final = "ecs-gn7i-c16g1-4xlarge-0"
 ACCOUNTS: Final = ("podsla-controller", "podsla-webhook")
 RBAC: Final = "rbac.authorization.k8s.io/v1"
 FORBIDDEN: Final = 403
@@ -123,6 +134,7 @@ def everything_happened(user: User, scratch_catalog: Callable[[str], None]) -> N
     publish(user, "wrong", fallback=["nobody-knows"])
     eventually(lambda: accepted(user) == "False", "the edit is refused")
     change_target(user)
+    borrow(user)
     for name in ("podsla-webhook-tls", "podsla-ca"):  # in this order: a leaf waits until its CA is a minute old
         spoil(user, name)
 
@@ -158,6 +170,29 @@ def change_target(user: User) -> None:
     for thing in user.api.list(CONTROLLER_REVISIONS, SYSTEM):
         if thing["metadata"]["name"] not in before:
             user.api.delete(CONTROLLER_REVISIONS, thing["metadata"]["name"], SYSTEM)
+
+
+def borrow(user: User) -> None:
+    """Ask for a GPU that another pod has for life, give up, and let time run out."""
+    pods = {"holder": {"nvidia.com/gpu": "1"}, "borrower": {}}
+    for name, amounts in pods.items():
+        container = {"name": "c", "image": "x", "resources": {"requests": amounts, "limits": amounts}}
+        user.api.create(
+            PODS, {"metadata": {"name": name}, "spec": {"nodeName": GPU_NODE, "containers": [container]}}, OUT
+        )
+    spec: dict[str, Any] = {"podName": "borrower", "ttlSecondsAfterFinished": 0}
+    head = {"apiVersion": "podsla.io/v1beta1", "kind": "GPUAttachment", "metadata": {"name": "rights"}}
+    user.api.create(GPU_ATTACHMENTS, {**head, "spec": spec}, OUT)
+
+    def is_next() -> bool:
+        status = (user.api.get(GPU_ATTACHMENTS, "rights", OUT) or {}).get("status") or {}
+        return bool((status.get("placeholder") or {}).get("uid"))
+
+    eventually(is_next, "it has a placeholder")
+    user.api.patch(GPU_ATTACHMENTS, "rights", {"spec": {"release": True}}, namespace=OUT)
+    eventually(lambda: user.api.get(GPU_ATTACHMENTS, "rights", OUT) is None, "it is removed")
+    for name in pods:
+        user.api.delete(PODS, name, OUT)
 
 
 def targets(user: User) -> list[str]:
@@ -196,11 +231,16 @@ def test_nothing_was_ever_forbidden(beside: Cluster) -> None:
 
 
 def test_rights_over_all_namespaces_are_over_things_without_one(user: User) -> None:
-    """A Role says where; a ClusterRole would say everywhere. But pods with a size may be in any namespace."""
+    """A Role says where; a ClusterRole would say everywhere. But pods with a size, or that borrow, may be anywhere."""
     scoped = set[Right]()
     for right in granted(user):
         version = {"": "v1", "podsla.io": "podsla.io/v1beta1"}.get(right.group, f"{right.group}/v1")
         for found in user.api.call("GET", Resource(version, "").path())["resources"]:
             if found["name"] == right.resource and right.namespace == "*" and found["namespaced"]:
                 scoped.add(right)
-    assert {right[:4] for right in scoped} == {("podsla-controller", verb, "", "pods") for verb in ("list", "watch")}
+    pods = {("", "pods", verb) for verb in ("get", "list", "watch", "create", "delete")}
+    attachments = {("podsla.io", "gpuattachments", verb) for verb in ("list", "watch", "patch", "delete")}
+    told = {("podsla.io", "gpuattachments/status", "patch"), ("events.k8s.io", "events", "create")}
+    assert {(right.account, right.group, right.resource, right.verb) for right in scoped} == {
+        ("podsla-controller", *right) for right in pods | attachments | told
+    }

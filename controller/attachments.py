@@ -1,0 +1,340 @@
+"""EDGE: reserves GPUs for attachments by placeholder pods, and puts away what has ended."""
+
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from attach.api import Attachment, Condition, Type, merge_conditions, parse_attachment, parse_time, placeholder_name
+from attach.placeholder import Pod, placeholder, read_pod
+from attach.queue import Lane, Waiting, next_of, order
+from attach.reserve import Action, Claim, Idle, Node, Remove, Report, Reserve, Seen, Unclaim, Withdraw, decide
+from catalog.keys import ATTACHMENT_FINALIZER
+from catalog.problems import InvalidError
+from catalog.quantity import QuantityError, parse_integer
+from controller.metrics import Metrics
+from controller.serving import Serving
+from controller.world import Failures, World
+from kube.api import ApiError, Object
+from kube.events import post
+from kube.kinds import GPU_ATTACHMENTS, PODS
+
+MOST_STEPS: Final = 10  # writes for one attachment in one round
+LONGEST_S: Final = 10.0  # without a look at all of them
+QUOTA_AGAIN_S: Final = 10.0
+TARGET_KEPT_S: Final = 5.0  # a target that goes takes its attachment along, which is seen at once
+GRACE_S: Final = 1  # of a placeholder with which nothing is held any more
+DEFAULT_IMAGE: Final = "docker.io/podsla/podsla:dev"  # of a controller that runs beside the cluster
+
+_log: Final = logging.getLogger(__name__)
+
+
+class Attachments:
+    """
+    Reconciles GPUAttachments: one write after the other, each on the version that it was planned for.
+
+    What the controller keeps in memory are waiting times and a look at targets; a new leader starts anew.
+
+    Attributes:
+        due_s: In how many seconds one of them is due, though nothing changes.
+    """
+
+    def __init__(self, world: World, metrics: Metrics, serving: Serving) -> None:
+        self.world, self.metrics, self.serving = world, metrics, serving
+        self.due_s = LONGEST_S
+        self._not_before_s: dict[str, float] = {}  # by UID, on the monotonic clock: when quota is tried again
+        self._missing_since_s: dict[str, float] = {}
+        self._targets: dict[str, tuple[float, Object | None]] = {}
+        self._read: dict[str, tuple[Object, Attachment]] = {}
+
+    def reconcile(self) -> bool:
+        """Bring every attachment as far as it goes now."""
+        self._read, self.due_s = dict(self._readable()), LONGEST_S
+        failures = Failures()
+        for uid in sorted(self._read, key=lambda uid: (self._read[uid][1].created_s, uid)):
+            with failures.noted():
+                self._advance(uid)
+        memories: tuple[dict[str, Any], ...] = (self._not_before_s, self._missing_since_s, self._targets)
+        for memory in memories:
+            for uid in memory.keys() - self._read.keys():
+                del memory[uid]
+        self.metrics.attachments(Counter(_state(attachment) for _, attachment in self._read.values()))
+        failures.end()
+        return True
+
+    def _readable(self) -> list[tuple[str, tuple[Object, Attachment]]]:
+        found = []
+        for thing in self.world.attachments.items():
+            try:
+                attachment = parse_attachment(thing)
+            except InvalidError as error:  # stored before the CRD was what it is
+                _log.warning("cannot read an attachment", extra={"fields": {"error": str(error)[:512]}})
+                continue
+            found.append((attachment.uid, (thing, attachment)))
+        return found
+
+    def _advance(self, uid: str) -> None:
+        """Carry out one write after the other, until there is none, or another writes too."""
+        step = Step(self, *self._read[uid])
+        for _ in range(MOST_STEPS):
+            action = decide(step.attachment, step.seen())
+            if isinstance(action, Idle):
+                self.due_s = min(self.due_s, LONGEST_S if action.for_s is None else action.for_s)
+                break
+            if not step.take(action):
+                break
+        self._read[uid] = (step.thing, step.attachment)
+
+    def target(self, attachment: Attachment) -> Object | None:
+        """
+        Ask for the pod that is to get the GPU: at first each time, later once in `TARGET_KEPT_S`.
+
+        Not of one that has ended, nor of one that the agent has: nothing is decided by it here.
+        """
+        with_agent = attachment.with_agent and self.world.nodes.get(attachment.status.node) is not None
+        if attachment.is_finished or with_agent:
+            return None
+        now_s = time.monotonic()
+        asked_s, found = self._targets.get(attachment.uid, (float("-inf"), None))
+        if found is None or not attachment.status.node or now_s - asked_s > TARGET_KEPT_S:
+            found = self.world.api.get(PODS, attachment.spec.pod_name, attachment.namespace)
+            self._targets[attachment.uid] = now_s, found
+        return found
+
+    def image(self) -> str:
+        """Find the image of this process: the placeholder's, and the agent's."""
+        own = self.world.api.get(PODS, os.environ.get("HOSTNAME", "-"), self.world.namespace) if _in_cluster() else None
+        return str(own["spec"]["containers"][0]["image"]) if own is not None else DEFAULT_IMAGE
+
+    def turn(self, attachment: Attachment, wall_s: float) -> tuple[bool, int]:
+        """Say whether an attachment may reserve now, and its place in its lane, from 1."""
+        lane = _lane(attachment)
+        if not lane[0] or attachment.status.placeholder is not None:
+            return False, 0
+        same = [other for _, other in self._read.values() if _lane(other) == lane]
+        same = [other for other in same if other.uid != attachment.uid] + [attachment]
+        waiting = [Waiting(one.uid, one.namespace, one.created_s) for one in same if _waits(one)]
+        served: dict[str, float] = {}
+        for one in same:
+            if one.status.placeholder is not None:
+                served[one.namespace] = max(served.get(one.namespace, 0.0), _served_s(one, wall_s))
+        ordered = order(waiting, served)
+        pending = sum(_is_pending(one, self._placeholder(one)) for one in same)
+        now_s = time.monotonic()
+        blocked = {uid for uid, until_s in self._not_before_s.items() if until_s > now_s}
+        may = not pending and next_of(ordered, blocked) == attachment.uid
+        return may, ordered.index(attachment.uid) + 1 + pending if attachment.uid in ordered else 0
+
+    def _placeholder(self, attachment: Attachment) -> Pod | None:
+        found = self.world.placeholders.get(placeholder_name(attachment.uid), attachment.namespace)
+        return read_pod(found) if found is not None else None
+
+    def missing_s(self, uid: str, *, missing: bool) -> float:
+        """Say for how long a placeholder has been missing."""
+        if not missing:
+            self._missing_since_s.pop(uid, None)
+            return 0.0
+        now_s = time.monotonic()
+        return now_s - self._missing_since_s.setdefault(uid, now_s)
+
+    def try_again(self, uid: str) -> None:
+        """Let others go first for a while: there is no quota for this one."""
+        self._not_before_s[uid] = time.monotonic() + QUOTA_AGAIN_S
+
+
+class Step:
+    """One attachment on its way through one round: what was read of it last, and what to write."""
+
+    def __init__(self, all_: Attachments, thing: Object, attachment: Attachment) -> None:
+        self.all, self.api, self.thing, self.attachment = all_, all_.world.api, thing, attachment
+        self.name, self.namespace = attachment.name, attachment.namespace
+        self.placeholder: Pod | None = None
+        self.looked = False
+        self.refused, self.over_quota, self.withdrawn = "", False, False
+        found = all_.target(attachment)
+        self.target_thing = found
+        self.target = read_pod(found) if found is not None else None
+
+    def seen(self) -> Seen:
+        """Look at what a decision needs, as it is now."""
+        attachment, wall_s = self.attachment, time.time()
+        pod = self._look()
+        uid = attachment.status.placeholder.uid if attachment.status.placeholder else ""
+        may, position = self.all.turn(attachment, wall_s)
+        return Seen(
+            target=self.target,
+            node=self._node(),
+            placeholder=pod,
+            next=may,
+            position=position,
+            now_s=wall_s,
+            refused=self.refused,
+            over_quota=self.over_quota,
+            missing_s=self.all.missing_s(attachment.uid, missing=bool(uid) and (pod is None or pod.uid != uid)),
+            withdrawn=self.withdrawn,
+        )
+
+    def _look(self) -> Pod | None:
+        """Find the placeholder; what is not seen here yet is asked for, where one may be."""
+        if self.looked:
+            return self.placeholder
+        name = placeholder_name(self.attachment.uid)
+        found = self.all.world.placeholders.get(name, self.namespace)
+        if found is None and self.attachment.finalized and self.attachment.status.placeholder is not None:
+            found = self.api.get(PODS, name, self.namespace)
+        self.placeholder, self.looked = read_pod(found) if found is not None else None, True
+        return self.placeholder
+
+    def _node(self) -> Node | None:
+        name = self.attachment.status.node or (self.target.node if self.target else "")
+        thing = self.all.world.nodes.get(name) if name else None
+        if thing is None:
+            return None
+        spec, gpu = self.attachment.spec, None
+        served = self.all.serving.current()
+        if served is not None:
+            gpu = served.target.gpu
+        labels = thing["metadata"].get("labels") or {}
+        model = labels.get(gpu.model_label, "") if gpu else ""
+        return Node(name, _amount(thing, spec.resource), model, (gpu.spellings(spec.models) if gpu else spec.models))
+
+    def take(self, action: Action) -> bool:
+        """Carry out one write; False where another wrote in between, or there is nothing after it in this round."""
+        match action:
+            case Claim(owner):
+                return self._claim(owner)
+            case Report(fields, conditions):
+                return self._report(dict(fields), conditions)
+            case Reserve():
+                return self._reserve()
+            case Withdraw(pod):
+                return self._withdraw(pod)
+            case Unclaim():
+                left = [one for one in self.thing["metadata"].get("finalizers") or () if one != ATTACHMENT_FINALIZER]
+                return self._patch({"metadata": {"finalizers": left}})
+            case Remove():
+                self._delete(GPU_ATTACHMENTS.path(self.namespace, self.name), {"uid": self.attachment.uid})
+        return False
+
+    def _claim(self, owner: Pod | None) -> bool:
+        metadata = self.thing["metadata"]
+        body: dict[str, Any] = {"finalizers": [*(metadata.get("finalizers") or ()), ATTACHMENT_FINALIZER]}
+        if owner is not None and not self.attachment.owned and self.attachment.spec.pod_uid in ("", owner.uid):
+            body["ownerReferences"] = [{"apiVersion": "v1", "kind": "Pod", "name": owner.name, "uid": owner.uid}]
+        return self._patch({"metadata": body})
+
+    def _report(self, fields: dict[str, Any], conditions: tuple[Condition, ...]) -> bool:
+        attachment, before = self.attachment, self.attachment.status
+        if conditions:
+            merged = merge_conditions(before.conditions, conditions, attachment.generation, datetime.now(UTC))
+            fields["conditions"] = merged
+        if self.refused:
+            self.all.try_again(attachment.uid)
+            self.refused, self.over_quota = "", False
+        if not self._patch({"status": fields}, "status"):
+            return False
+        for condition in conditions:
+            if before.condition(condition.kind).get("reason") != condition.reason:
+                self._tell(condition)
+        return True
+
+    def _tell(self, condition: Condition) -> None:
+        """Say it on the attachment and on its pod."""
+        fields = {"attachment": str(self.attachment), "reason": condition.reason, "message": condition.message}
+        _log.info("attachment", extra={"fields": fields})
+        for about in filter(None, (self.thing, self.target_thing)):
+            kind: Any = "Warning" if condition.kind is Type.FAILED or condition.reason == "QuotaExceeded" else "Normal"
+            post(self.api, about, kind=kind, reason=condition.reason, action="Reserve", note=condition.message)
+
+    def _patch(self, body: Mapping[str, Any], subresource: str = "") -> bool:
+        metadata = {**body.get("metadata", {}), "resourceVersion": self.attachment.version}
+        try:
+            answer = self.api.patch(
+                GPU_ATTACHMENTS,
+                self.name,
+                {**body, "metadata": metadata},
+                namespace=self.namespace,
+                subresource=subresource,
+            )
+        except ApiError as error:
+            if error.status in (404, 409):
+                return False
+            raise
+        self.thing, self.attachment = answer, parse_attachment(answer)
+        self.all._read[self.attachment.uid] = (self.thing, self.attachment)
+        return True
+
+    def _reserve(self) -> bool:
+        assert self.target is not None  # noqa: S101 - without one nothing is reserved
+        body = placeholder(self.attachment, self.target, self.all.image())
+        try:
+            self.placeholder = read_pod(self.api.create(PODS, body, self.namespace))
+        except ApiError as error:
+            if error.reason == "AlreadyExists":
+                self.looked = False
+                return self._look() is not None
+            if error.status not in (400, 403, 404, 422) or "cannot create resource" in str(error):
+                raise
+            self.refused, self.over_quota = str(error).partition(": ")[2], "exceeded quota" in str(error)
+        return True
+
+    def _withdraw(self, pod: Pod) -> bool:
+        """Delete the placeholder as it was seen: one that was bound to its node since stays."""
+        same = {"uid": pod.uid, "resourceVersion": pod.version}
+        self.withdrawn = self._delete(PODS.path(self.namespace, pod.name), same)
+        found = self.api.get(PODS, pod.name, self.namespace)
+        self.placeholder = read_pod(found) if found is not None else None
+        return self.withdrawn or found is None
+
+    def _delete(self, path: str, preconditions: Mapping[str, str]) -> bool:
+        """Delete an object if it still is the one that was seen; False where it has changed or gone since."""
+        options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
+        if "pods" in path:
+            options["gracePeriodSeconds"] = GRACE_S
+        try:
+            self.api.call("DELETE", path, body=options)
+        except ApiError as error:
+            if error.status in (404, 409):
+                return False
+            raise
+        return True
+
+
+def _in_cluster() -> bool:
+    return "KUBERNETES_SERVICE_HOST" in os.environ
+
+
+def _state(attachment: Attachment) -> str:
+    return next((kind.value for kind in Type if attachment.status.has(kind)), "Waiting")
+
+
+def _lane(attachment: Attachment) -> Lane:
+    return attachment.status.node, attachment.spec.resource
+
+
+def _waits(attachment: Attachment) -> bool:
+    over = attachment.is_finished or attachment.deleting or attachment.spec.release
+    return not over and attachment.finalized and attachment.status.placeholder is None
+
+
+def _is_pending(attachment: Attachment, pod: Pod | None) -> bool:
+    """Tell whether a placeholder is on its way to the node: nobody else of its lane may overtake it."""
+    if attachment.is_finished or attachment.status.placeholder is None:
+        return False
+    return not attachment.with_agent and not (pod is not None and pod.node)
+
+
+def _served_s(attachment: Attachment, wall_s: float) -> float:
+    reserved = attachment.status.condition(Type.RESERVED)
+    since = reserved.get("lastTransitionTime") if reserved.get("status") == "True" else None
+    return parse_time(since).timestamp() if since else wall_s
+
+
+def _amount(node: Object, resource: str) -> int:
+    try:
+        return parse_integer(str((node["status"].get("capacity") or {}).get(resource, "0")))
+    except QuantityError:
+        return 0

@@ -1,0 +1,259 @@
+"""What the controller does next for an attachment, row by row; and no end while anything may be held."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attach.api import Attachment, Condition, Type, merge_conditions, parse_attachment, placeholder_name
+from attach.placeholder import Pod, mutation, placeholder, read_pod
+from attach.reserve import Action, Claim, Idle, Node, Remove, Report, Reserve, Seen, Unclaim, Withdraw, decide
+from tests.attach.test_api import NOW, attachment
+from tests.sample import answer
+from webhook.decision import Ignore, Skip
+
+NODE = Node("n1", 1, "NVIDIA-A10", ("NVIDIA-A10",))
+NOW_S = NOW.timestamp() + 60.0
+
+
+def pod(**fields: Any) -> Pod:
+    """The target, as it runs."""
+    target = Pod("eval-x7k2p", "p1", "5", "n1", "Running", False, "", "", "", "", (("worker", {}), ("proxy", {})), ())
+    return replace(target, **fields)
+
+
+def holding(**fields: Any) -> Pod:
+    """The placeholder, before it has a node."""
+    body = placeholder(asked(), pod(), "podsla")
+    made = read_pod({**body, "metadata": {**body["metadata"], "uid": "h1", "resourceVersion": "9"}, "status": {}})
+    return replace(made, **fields)
+
+
+def asked(*conditions: Condition, spec: dict[str, Any] | None = None, **status: Any) -> Attachment:
+    """An attachment that is ours to see to."""
+    metadata = {"finalizers": ["podsla.io/gpu-attachment"], **status.pop("metadata", {})}
+    merged = merge_conditions((), conditions, 2, NOW)
+    return parse_attachment(attachment(spec, metadata=metadata, status={**status, "conditions": merged}))
+
+
+def seen(**fields: Any) -> Seen:
+    """All is well, and it is its turn."""
+    everything: dict[str, Any] = {
+        "target": pod(), "node": NODE, "placeholder": None, "next": True, "position": 1, "now_s": NOW_S,
+    }  # fmt: skip
+    return Seen(**{**everything, **fields})
+
+
+SETTLED: dict[str, Any] = {"podUID": "p1", "container": "worker", "node": "n1"}
+NAMED: dict[str, Any] = {**SETTLED, "placeholder": {"name": placeholder_name("u1")}}
+KNOWN: dict[str, Any] = {**SETTLED, "placeholder": {"name": placeholder_name("u1"), "uid": "h1"}}
+RELEASED = Condition(Type.RELEASED, True, "Released", "")
+ATTACHED = Condition(Type.ATTACHED, True, "Attached", "")
+
+
+@pytest.mark.parametrize(
+    ("thing", "world", "expected"),
+    [
+        pytest.param(parse_attachment(attachment()), seen(), Claim(pod()), id="first of all the finalizer"),
+        pytest.param(
+            parse_attachment(attachment(metadata={"deletionTimestamp": "2026-01-02T03:04:05Z"})),
+            seen(),
+            Idle(),
+            id="deleted before it was ours: it goes by itself",
+        ),
+        pytest.param(
+            asked(), seen(), Report({"podUID": "p1", "container": "worker", "node": "n1"}), id="whom it is for, once"
+        ),
+        pytest.param(
+            asked(),
+            seen(target=pod(node="", default_container="proxy"), node=None),
+            Report({"podUID": "p1", "container": "proxy"}),
+            id="a pod that has no node yet is still the one",
+        ),
+        pytest.param(
+            asked(**SETTLED),
+            seen(),
+            Report({"placeholder": {"name": placeholder_name("u1")}}),
+            id="intent before the effect",
+        ),
+        pytest.param(asked(**NAMED), seen(), Reserve(), id="the effect"),
+        pytest.param(
+            asked(**NAMED),
+            seen(placeholder=holding()),
+            Report({"placeholder": {"name": placeholder_name("u1"), "uid": "h1"}}),
+            id="an own placeholder that is found is taken over",
+        ),
+        pytest.param(
+            asked(RELEASED, **KNOWN), seen(placeholder=holding()), Withdraw(holding()), id="put away at the end"
+        ),
+        pytest.param(asked(RELEASED, **KNOWN), seen(), Unclaim(), id="and the finalizer last"),
+        pytest.param(asked(ATTACHED, **KNOWN), seen(target=None), Idle(), id="attached: the agent has the word"),
+        pytest.param(
+            asked(**KNOWN, spec={"release": True}),
+            seen(placeholder=holding(node="n1")),
+            Idle(2.0),
+            id="released, and bound to its node: the agent has the word",
+        ),
+        pytest.param(
+            asked(**KNOWN, spec={"release": True}),
+            seen(placeholder=holding()),
+            Withdraw(holding()),
+            id="released unbound",
+        ),
+        pytest.param(
+            asked(**KNOWN, spec={"release": True}), seen(), Idle(2.0), id="gone unseen: the agent may have had it"
+        ),
+    ],
+)
+def test_the_next_write(thing: Attachment, world: Seen, expected: Action) -> None:
+    assert decide(thing, world) == expected
+
+
+@pytest.mark.parametrize(
+    ("thing", "world", "kind", "reason", "message"),
+    [
+        pytest.param(
+            asked(**NAMED),
+            seen(refused="exceeded quota: gpus, requested: 1, used: 2, limited: 2", over_quota=True),
+            None,
+            "QuotaExceeded",
+            "exceeded quota: gpus, requested: 1, used: 2, limited: 2; it is asked for again",
+            id="no quota: it waits",
+        ),
+        pytest.param(
+            asked(**NAMED),
+            seen(refused="violates PodSecurity"),
+            Type.FAILED,
+            "PlaceholderRefused",
+            "the API server refuses its placeholder: violates PodSecurity",
+            id="refused for good",
+        ),
+        pytest.param(
+            asked(**NAMED),
+            seen(placeholder=holding(demands=(("hold", {"nvidia.com/gpu": "2"}),))),
+            Type.FAILED,
+            "PlaceholderMutated",
+            f"pod {placeholder_name('u1')}: it came back with a request of 2 nvidia.com/gpu, and was sent with 1; "
+            "another webhook changed it, which must leave it alone",
+            id="another webhook changed it",
+        ),
+        pytest.param(
+            asked(**KNOWN),
+            seen(placeholder=holding(node="n1", phase="Failed", why="UnexpectedAdmissionError")),
+            Type.FAILED,
+            "PlaceholderFailed",
+            f"pod {placeholder_name('u1')} ended as Failed before a GPU was attached: UnexpectedAdmissionError",
+            id="its node refused it",
+        ),
+        pytest.param(
+            asked(**KNOWN),
+            seen(missing_s=20.0),
+            Type.FAILED,
+            "PlaceholderLost",
+            f"pod {placeholder_name('u1')} is gone before its node had it: deleted, evicted or preempted; ask again",
+            id="deleted by hand",
+        ),
+        pytest.param(
+            asked(**KNOWN, spec={"release": True}),
+            seen(withdrawn=True),
+            Type.RELEASED,
+            "Released",
+            "it was given back before a GPU was reserved for it",
+            id="given back in time",
+        ),
+        pytest.param(
+            asked(spec={"renewTime": "2026-01-02T03:04:05Z", "leaseSeconds": 10}),
+            seen(),
+            Type.FAILED,
+            "LeaseExpired",
+            "its lease of 10 s was renewed 60 s ago, before a GPU was reserved for it",
+            id="its client is gone",
+        ),
+        pytest.param(
+            asked(spec={"models": ["T4"]}),
+            seen(node=replace(NODE, spellings=("Tesla-T4",))),
+            Type.FAILED,
+            "NoSuchModel",
+            "node n1 has NVIDIA-A10; asked is T4; give the pod a class of these models",
+            id="another model",
+        ),
+    ],
+)
+def test_what_is_said(thing: Attachment, world: Seen, kind: Type | None, reason: str, message: str) -> None:
+    action = decide(thing, world)
+    assert isinstance(action, Report)
+    (condition,) = action.conditions
+    assert condition == Condition(kind or Type.RESERVED, kind is not None, reason, message)
+
+
+def test_it_is_removed_once_its_time_is_over() -> None:
+    ended = parse_attachment(
+        attachment({"ttlSecondsAfterFinished": 60}, status={"conditions": merge_conditions((), [RELEASED], 1, NOW)})
+    )
+    assert decide(ended, seen(now_s=NOW_S - 1.0)) == Idle(1.0)
+    assert decide(ended, seen(now_s=NOW_S)) == Remove()
+
+
+def test_a_placeholder_comes_back_as_it_was_sent() -> None:
+    body = placeholder(asked(), pod(), "podsla")
+    body["metadata"]["uid"] = "h1"
+    assert mutation(read_pod(body), asked()) == ""
+    body["spec"]["containers"].append({"name": "istio-proxy"})
+    assert mutation(read_pod(body), asked()) == (
+        "it came back with containers hold, istio-proxy, and was sent with hold"
+    )
+
+
+@pytest.mark.parametrize("labels", [{}, {"podsla.io/default-class": "net"}], ids=["plain", "a default class"])
+def test_the_webhook_leaves_a_placeholder_alone(labels: dict[str, str]) -> None:
+    assert answer(placeholder(asked(), pod(), "podsla"), labels=labels) == Ignore(Skip.OPTED_OUT)
+
+
+WORLDS = st.builds(
+    seen,
+    target=st.sampled_from([None, pod(), pod(uid="p2"), pod(deleting=True), pod(phase="Succeeded"), pod(node="")]),
+    node=st.sampled_from([None, NODE]),
+    placeholder=st.sampled_from(
+        [None, holding(), holding(node="n1"), holding(node="n1", phase="Failed"), holding(uid="h2")]
+    ),
+    next=st.booleans(),
+    refused=st.sampled_from(["", "no"]),
+    over_quota=st.booleans(),
+    missing_s=st.sampled_from([0.0, 20.0]),
+    withdrawn=st.booleans(),
+)
+SAID = st.lists(st.builds(Condition, st.sampled_from(Type), st.booleans(), st.just("R"), st.just("")), max_size=3)
+
+
+@given(
+    world=WORLDS,
+    said=SAID,
+    status=st.sampled_from([{}, SETTLED, NAMED, KNOWN]),
+    release=st.booleans(),
+    finalized=st.booleans(),
+)
+def test_nothing_ends_while_a_node_may_hold_it(
+    world: Seen, said: list[Condition], status: dict[str, Any], release: bool, finalized: bool
+) -> None:
+    """Where the agent spoke, or a placeholder that it may count on is bound, its word ends it and nobody else's."""
+    metadata: dict[str, Any] = {} if finalized else {"finalizers": []}
+    thing = asked(*said, spec={"release": release}, metadata=metadata, **status)
+    action = decide(thing, world)
+    ends = isinstance(action, Report) and any(
+        c.true and c.kind in (Type.FAILED, Type.RELEASED) for c in action.conditions
+    )
+    held = world.placeholder
+    bound = held is not None and held.uid == "h1" and bool(held.node) and not held.ended and status is KNOWN
+    spoke = any(thing.status.has(kind) for kind in Type)
+    if not thing.is_finished and world.node is not None and (bound or spoke):
+        assert not ends
+        assert not isinstance(action, Withdraw | Unclaim | Remove)
+    if not thing.finalized:
+        assert not isinstance(action, Reserve | Report)
+    if isinstance(action, Reserve):
+        assert thing.status.placeholder is not None
+    if isinstance(action, Unclaim):
+        assert thing.is_finished
+        assert held is None or held.attachment != thing.uid
