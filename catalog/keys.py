@@ -26,6 +26,9 @@ REVISION: Final = f"{DOMAIN}revision"
 TARGET: Final = f"{DOMAIN}target"
 MERGED: Final = f"{DOMAIN}merged"
 
+# What we write on overlays that we keep for Karpenter.
+OVERLAY: Final = f"{DOMAIN}overlay"
+
 # What nodes carry.
 NODE_SIZE: Final = f"{DOMAIN}node-size"
 FAMILY: Final = f"{DOMAIN}family"

@@ -15,6 +15,7 @@ from controller.capacity import Capacity
 from controller.catalogs import Catalogs
 from controller.certificates import Certificates
 from controller.metrics import Metrics
+from controller.overlays import Overlays
 from controller.serving import Serving
 from controller.targets import Targets
 from controller.usage import Usage
@@ -50,6 +51,7 @@ def reconcilers(world: World, metrics: Metrics) -> list[Task]:
         Task("catalogs", Catalogs(world, metrics).reconcile),
         Task("serving", serving.reconcile),
         Task("capacity", capacity.reconcile),
+        Task("overlays", Overlays(world, serving).reconcile),
         Task("usage", Usage(world, metrics, serving, capacity).reconcile),
     ]
 
