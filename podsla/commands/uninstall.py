@@ -99,7 +99,7 @@ def _stop_controller(api: Any, namespace: str) -> None:
 
 
 def _delete_overlays(api: Any) -> None:
-    """Delete the NodeOverlays that the controller kept: Karpenter would buy nodes for capacity that nobody publishes."""
+    """Delete the overlays that the controller kept: Karpenter would buy nodes for capacity that nobody publishes."""
     from kube.api import ApiError
     from kube.kinds import NODE_OVERLAYS
     from nodes.overlays import plan_overlays
