@@ -90,9 +90,9 @@ class Overlays:
     def _writes(self, plan: OverlayPlan) -> Iterator[Callable[[], object]]:
         """What is not needed goes last: a type is told of twice for a moment, never not at all."""
         api = self.world.api
-        yield from (lambda body=body: api.create(NODE_OVERLAYS, body) for body in plan.create)  # type: ignore[misc]
-        yield from (lambda body=body: api.replace(NODE_OVERLAYS, body) for body in plan.replace)  # type: ignore[misc]
-        yield from (lambda name=name: api.delete(NODE_OVERLAYS, name) for name in plan.delete)  # type: ignore[misc]
+        yield from (lambda body=body: api.create(NODE_OVERLAYS, body) for body in plan.create)
+        yield from (lambda body=body: api.replace(NODE_OVERLAYS, body) for body in plan.replace)
+        yield from (lambda name=name: api.delete(NODE_OVERLAYS, name) for name in plan.delete)
 
     def _tell(self, reason: Reason | None, note: str) -> None:
         """Say once what is wrong, in the log and as an event of the target."""
