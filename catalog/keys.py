@@ -31,6 +31,9 @@ FORCE_RELEASE: Final = f"{DOMAIN}force-release"
 ATTACHMENT_FINALIZER: Final = f"{DOMAIN}gpu-attachment"
 PLACEHOLDER: Final = f"{DOMAIN}placeholder"
 
+# What we write on overlays that we keep for Karpenter.
+OVERLAY: Final = f"{DOMAIN}overlay"
+
 # What nodes carry.
 NODE_SIZE: Final = f"{DOMAIN}node-size"
 FAMILY: Final = f"{DOMAIN}family"

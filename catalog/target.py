@@ -7,6 +7,7 @@ promised that nobody keeps.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final
 
 from catalog.dimension import (
@@ -40,7 +41,7 @@ from catalog.schema import (
     text,
     validate,
 )
-from catalog.yamltext import Document
+from catalog.yamltext import Document, parse_documents
 
 
 class Mechanism(StrEnum):
@@ -161,6 +162,7 @@ class Target:
         capacity_percent: The share of a divisible figure that nodes publish.
         virtual_nodes: Every pod gets a machine of its own, so a size is had whole.
         tolerations: What every sized pod needs to be let onto these nodes.
+        karpenter: The controller keeps Karpenter's NodeOverlays in step.
     """
 
     name: str
@@ -175,6 +177,7 @@ class Target:
     consumers: tuple[Consumer, ...] = ()
     runtimes: tuple[Runtime, ...] = (_RUNC,)
     gpu: TargetGpu | None = None
+    karpenter: bool = False
 
     def runtime(self, name: str | None) -> Runtime | None:
         """Find the runtime that a class names; the default one where it names none."""
@@ -260,6 +263,7 @@ TARGET: Final = Rules(
                 "resources": text(allowed=[r.value for r in Resources], default=Resources.POD.value),
                 "virtualNodes": flag(default=False),
                 "tolerations": TOLERATIONS,
+                "autoscaler": one({"karpenter": flag(default=False)}, default={}),
                 "consumers": many(
                     one(
                         {
@@ -312,6 +316,10 @@ def read_target(documents: Sequence[Document]) -> Target:
         raise InvalidError(problems)
     spec = data["spec"]
     problems += _check_consumers(document, spec["consumers"])
+    wants_overlays = spec["autoscaler"].get("karpenter", False)
+    if wants_overlays and spec["virtualNodes"]:
+        message = "is true with virtualNodes, whose nodes no autoscaler adds; take one of them away"
+        problems.append(document.problem(("spec", "autoscaler", "karpenter"), message))
     if problems:
         raise InvalidError(problems)
     overhead = spec["nodeOverhead"]
@@ -328,7 +336,17 @@ def read_target(documents: Sequence[Document]) -> Target:
         consumers=tuple(_read_consumer(fields) for fields in spec["consumers"]),
         runtimes=tuple(_read_runtime(key, fields or {}) for key, fields in sorted(spec["runtimes"].items())),
         gpu=_read_gpu(spec["gpu"]) if "gpu" in spec else None,
+        karpenter=wants_overlays,
     )
+
+
+@lru_cache(maxsize=8)
+def asks_karpenter(text: str) -> bool:
+    """Tell whether the text of a target asks that overlays are kept; one that cannot be read does not."""
+    try:
+        return read_target(parse_documents(text, "target")).karpenter
+    except InvalidError:
+        return False
 
 
 def _check_consumers(document: Document, consumers: Sequence[Mapping[str, Any]]) -> list[Problem]:

@@ -16,6 +16,7 @@ from controller.capacity import Capacity
 from controller.catalogs import Catalogs
 from controller.certificates import Certificates
 from controller.metrics import Metrics
+from controller.overlays import Overlays
 from controller.serving import Serving
 from controller.targets import Targets
 from controller.usage import Usage
@@ -59,6 +60,7 @@ def reconcilers(world: World, metrics: Metrics) -> list[Task]:
         Task("serving", serving.reconcile),
         Task("capacity", capacity.reconcile),
         Task("attachments", attachments.reconcile, lambda: attachments.due_s),
+        Task("overlays", Overlays(world, serving).reconcile),
         Task("usage", Usage(world, metrics, serving, capacity).reconcile),
     ]
 

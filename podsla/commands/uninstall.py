@@ -40,6 +40,7 @@ def uninstall_command(kubeconfig: Path | None, context: str | None, namespace: s
         api = Api.connect(kubeconfig, context)
         _delete_configurations(api)
         _stop_controller(api, namespace)
+        _delete_overlays(api)
         left = _clean_nodes(api, force=force)
     except ApiError as error:
         note(f"{error}; nothing more was done, and running this again goes on from there", style="bad")
@@ -95,6 +96,24 @@ def _stop_controller(api: Any, namespace: str) -> None:
             raise click.exceptions.Exit(REFUSED)
         time.sleep(1)
     say("controller stopped")
+
+
+def _delete_overlays(api: Any) -> None:
+    """Delete the overlays that the controller kept: Karpenter would buy nodes for capacity that nobody publishes."""
+    from kube.api import ApiError
+    from kube.kinds import NODE_OVERLAYS
+    from nodes.overlays import plan_overlays
+
+    try:
+        names = plan_overlays(None, api.list(NODE_OVERLAYS)).delete
+    except ApiError as error:
+        if error.status != 404:  # 404: Karpenter is not here
+            raise
+        return
+    for name in names:
+        api.delete(NODE_OVERLAYS, name)
+    if names:
+        say(f"{counted(len(names), 'NodeOverlay')} deleted")
 
 
 def holder_of(lease: Mapping[str, Any] | None) -> tuple[str, str, int] | None:

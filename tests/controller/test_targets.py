@@ -10,6 +10,9 @@ GOOD = "apiVersion: podsla.io/v1beta1\nkind: Target\nmetadata: {name: lab}\nspec
 BAD = "apiVersion: podsla.io/v1beta1\nkind: Target\nmetadata: {name: lab}\nspec: {capacityPercent: 200}\n"
 
 
+VIRTUAL = GOOD.replace("{}", "{virtualNodes: true, autoscaler: {karpenter: true}}")
+
+
 def config_map(text: str | None) -> dict[str, Any]:
     return {"metadata": {"name": "podsla-target"}, "data": {} if text is None else {"target.yaml": text}}
 
@@ -43,6 +46,16 @@ OF_A_CATALOGUE = {"metadata": {"name": "other", "labels": {"podsla.io/catalog": 
             None,
             ("configmap/podsla-target:4: spec.capacityPercent: 200 breaks the rule max: 100",),
             id="a wrong one is not kept, and its line is named",
+        ),
+        pytest.param(
+            config_map(VIRTUAL),
+            [],
+            None,
+            (
+                "configmap/podsla-target:4: spec.autoscaler.karpenter: is true with virtualNodes, whose nodes no "
+                "autoscaler adds; take one of them away",
+            ),
+            id="an export for nodes that no autoscaler adds",
         ),
     ],
 )
