@@ -44,7 +44,7 @@ OF_A_CATALOGUE = {"metadata": {"name": "other", "labels": {"podsla.io/catalog": 
             config_map(BAD),
             [kept(1, GOOD)],
             None,
-            ("configmap/podsla-target:4: spec.capacityPercent: 200 breaks the rule max: 100",),
+            ("configmap/podsla-target:4: spec.capacityPercent: is 200; write 100 or less",),
             id="a wrong one is not kept, and its line is named",
         ),
         pytest.param(
