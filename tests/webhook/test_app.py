@@ -60,7 +60,8 @@ def patched(found: Mapping[str, Any], response: Mapping[str, Any]) -> Any:
 
 
 ENVELOPE = b'{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"'
-NOWHERE = "there is nothing at this path; there are /mutate, /validate, /templates, /livez, /readyz, /metrics"
+PATHS = "/mutate, /validate, /templates, /mutate/defaulted, /livez, /readyz, /metrics"
+NOWHERE = f"there is nothing at this path; there are {PATHS}"
 
 
 @pytest.mark.parametrize(
@@ -431,8 +432,8 @@ def test_metrics_say_what_was_answered_and_what_is_served() -> None:
         'podsla_admission_requests_total{endpoint="mutate",outcome="refused"} 1.0',
         'podsla_admission_requests_total{endpoint="mutate",outcome="ignored"} 1.0',
         'podsla_admission_requests_total{endpoint="templates",outcome="warned"} 1.0',
-        'podsla_admission_refusals_total{reason="UnknownClass"} 1.0',
-        'podsla_admission_duration_seconds_count{endpoint="mutate"} 3.0',
+        'podsla_admission_refusals_total{class="",reason="UnknownClass"} 1.0',
+        'podsla_admission_duration_seconds_count{endpoint="mutate",outcome="sized"} 1.0',
         f'podsla_catalog_info{{revision="{REVISION}"}} 1.0',
         "podsla_catalog_sizes 3.0",
         "podsla_catalog_classes 3.0",
@@ -449,7 +450,7 @@ def test_metrics_have_one_revision_and_no_label_from_outside() -> None:
 
     assert "passwd" not in text
     assert "made up" not in text
-    assert 'podsla_admission_refusals_total{reason="other"} 1.0' in text
+    assert 'podsla_admission_refusals_total{class="",reason="other"} 1.0' in text
     assert "podsla_catalog_info{" not in text
 
 
