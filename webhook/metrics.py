@@ -45,7 +45,10 @@ class PrometheusRecorder:
             "podsla_admission_requests", "Reviews answered.", ["endpoint", "outcome"], registry=registry
         )
         self._refusals = Counter(
-            "podsla_admission_refusals", "Pods refused, by reason and class.", ["reason", "class"], registry=registry
+            "podsla_admission_refusals",
+            "Pods refused, by reason and class.",
+            ["reason", "sla_class"],
+            registry=registry,
         )
         self._duration = Histogram(
             "podsla_admission_duration_seconds",
