@@ -110,12 +110,12 @@ class HandoverServer(MPServer):
         if self.told_to_leave or number == signal.SIGINT:
             self.drain_s = 0.0
         self.told_to_leave = True
-        super().signal_handler_interrupt(*args, **kwargs)
+        super().signal_handler_interrupt(*args, **kwargs)  # type: ignore[no-untyped-call] # granian has no types here
 
     def _stop_workers(self) -> None:
         self._tell(self.wrks, Stage.LEAVING)
         self._wait(lambda: self.drain_s)
-        super()._stop_workers()
+        super()._stop_workers()  # type: ignore[no-untyped-call]
 
     def _respawn_workers(self, workers: Any, spawn_target: Any, target_loader: Any, delay: float = 0) -> None:
         """Replace workers. One that ended by itself is replaced at once; one that does not start replaces none."""

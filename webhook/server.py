@@ -9,13 +9,8 @@ What may wait meanwhile is bounded (`queue`), and a worker ends in stages (`hand
 import asyncio
 import logging
 import multiprocessing
-import os
-import signal
 import socket
-import ssl
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -40,6 +35,7 @@ from webhook.app import MAX_REVIEW_BYTES, RETRY_AFTER_S, TEXT, Environment, crea
 from webhook.decide import Labels
 from webhook.handover import HandoverServer, Stage, Worker
 from webhook.metrics import PrometheusRecorder, Recorder
+from webhook.pair import is_pair, watch_certificate
 from webhook.queue import FullError, Place, Queue, patience_s
 
 HEADER_TIMEOUT_MS: Final = 120_000  # also how long an idle connection lives: the API server drops its own after 90 s
@@ -247,7 +243,7 @@ def check(listen: Listen) -> None:
     Raises:
         InvalidError: Certificate and key do not belong together, or the address cannot be listened on.
     """
-    if listen.certificate and listen.key and not _is_pair(listen.certificate, listen.key):
+    if listen.certificate and listen.key and not is_pair(listen.certificate, listen.key):
         message = f"and {listen.key} are no certificate and its private key, both PEM; name a pair"
         raise InvalidError([Problem(str(listen.certificate), 0, "", message)])
     where = f"{listen.address}:{listen.port}"
@@ -260,41 +256,6 @@ def check(listen: Listen) -> None:
         raise InvalidError([Problem(where, 0, "", "is no IP address to listen on; write one as 0.0.0.0")]) from None
     except OSError as error:
         raise InvalidError([Problem(where, 0, "", f"cannot be listened on: {error.strerror}")]) from None
-
-
-def watch_certificate(certificate: Path, key: Path, every_s: float) -> None:
-    """
-    Replace the worker whenever certificate and key were renewed on disk.
-
-    Files that do not belong together are waited out: they are seldom written at the same moment, and a worker that
-    started on them would serve nobody.
-    """
-
-    def watch() -> None:
-        served = _contents(certificate, key)
-        while True:
-            time.sleep(every_s)
-            found = _contents(certificate, key)
-            if found not in (None, served) and _is_pair(certificate, key):
-                served = found
-                os.kill(os.getpid(), signal.SIGHUP)
-
-    threading.Thread(target=watch, name="certificate", daemon=True).start()
-
-
-def _contents(*files: Path) -> tuple[bytes, ...] | None:
-    try:
-        return tuple(file.read_bytes() for file in files)
-    except OSError:
-        return None  # replaced at this moment; the next look sees it
-
-
-def _is_pair(certificate: Path, key: Path) -> bool:
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
-    except (OSError, ValueError):  # ssl.SSLError is an OSError
-        return False
-    return True
 
 
 class Bridge:

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.cluster
 
 Document: TypeAlias = dict[str, Any]
 NAMESPACE = "podsla-system"
-OVERLAYS = ("default", "fail-open", "monitoring", "outside", "outside-fail-open")
+OVERLAYS = ("cert-manager", "default", "fail-open", "monitoring", "outside", "outside-fail-open")
 EXCLUDED = ["kube-system", "kube-public", "kube-node-lease", "podsla-system", "podsla-agents"]
 
 
@@ -61,7 +61,12 @@ def test_overlays_differ_in_what_they_are_for(built: dict[str, list[Document]]) 
     assert set(kinds["default"]) - set(kinds["outside"]) == {
         "Deployment", "NetworkPolicy", "PodDisruptionBudget", "Service"
     }  # fmt: skip
-    assert set(kinds["monitoring"]) - set(kinds["default"]) == {"PodMonitor", "PrometheusRule", "ServiceMonitor"}
+    assert set(kinds["monitoring"]) - set(kinds["default"]) == {
+        "ConfigMap",
+        "PodMonitor",
+        "PrometheusRule",
+        "ServiceMonitor",
+    }
     for overlay, base in (("fail-open", "default"), ("outside-fail-open", "outside")):
         added = {d["metadata"]["name"] for d in built[overlay]} - {d["metadata"]["name"] for d in built[base]}
         assert added == {"podsla-unsized-pods"}

@@ -13,11 +13,12 @@ import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Final
 
 import pytest
+from cryptography import x509
 
 from tests.builders import pod
 from tests.webhook.test_server import (
@@ -36,6 +37,7 @@ from tests.webhook.test_server import (
     write_certificate,
 )
 from webhook.app import MAX_REVIEW_BYTES
+from webhook.server import HEADER_TIMEOUT_MS
 
 pytestmark = pytest.mark.wire
 
@@ -108,7 +110,7 @@ def test_row_25_sigterm_takes_readiness_away_first_and_loses_no_call_of_those_wh
     tmp_path: Path,
 ) -> None:
     """Without the drain, calls are reset; without `connection: close`, those on kept connections are."""
-    with running(tmp_path, '{"drain_s": 3}') as server:
+    with running(tmp_path, '{"drain_s": 60}') as server:
         routed = threading.Event()
         routed.set()
         with Callers(server, routed.is_set) as callers:
@@ -120,13 +122,14 @@ def test_row_25_sigterm_takes_readiness_away_first_and_loses_no_call_of_those_wh
             routed.clear()
             for thread in callers.threads:
                 thread.join(STOP_S)
+            server.process.terminate()  # a second one does not wait for the drain
             assert server.process.wait(STOP_S) == 0, server.log()
         assert callers.lost == []
         assert set(callers.answered) == {200}
 
 
 def test_row_25_a_server_that_ends_says_goodbye_on_each_kept_connection(tmp_path: Path) -> None:
-    with running(tmp_path, '{"drain_s": 5}') as server, closing(server.connect()) as connection:
+    with running(tmp_path, '{"drain_s": 20}') as server, closing(server.connect()) as connection:
         post(connection, body_of())
         server.process.terminate()
         until(lambda: is_told_to_stop(server), "readiness to go", server)
@@ -134,8 +137,6 @@ def test_row_25_a_server_that_ends_says_goodbye_on_each_kept_connection(tmp_path
         answer = connection.getresponse()
 
         assert (answer.status, answer.getheader("connection")) == (200, "close")
-        server.process.terminate()
-        assert server.process.wait(STOP_S) == 0, "a second SIGTERM does not wait for the drain"
 
 
 def test_row_22_a_new_certificate_is_taken_over_under_load_without_losing_a_call(tmp_path: Path) -> None:
@@ -151,6 +152,20 @@ def test_row_22_a_new_certificate_is_taken_over_under_load_without_losing_a_call
         assert callers.lost == []
         assert set(callers.answered) == {200}
         assert ready(server)
+
+
+def serial(server: Running) -> int:
+    """The serial number of the certificate that a new connection is shown."""
+    pem = ssl.get_server_certificate(("127.0.0.1", server.port), timeout=STOP_S)
+    return x509.load_pem_x509_certificate(pem.encode()).serial_number
+
+
+def test_row_22_from_when_a_new_worker_listens_it_takes_every_new_connection(tmp_path: Path) -> None:
+    """Without the program that picks the newest listener, the kernel gives the old worker half of them."""
+    with running(tmp_path, '{"certificate_poll_s": 0.1, "handover_s": 60}') as server:
+        write_certificate(tmp_path, 2)
+        until(lambda: [serial(server) for _ in range(5)] == [2] * 5, "the new certificate", server)
+        assert [serial(server) for _ in range(30)] == [2] * 30
 
 
 def test_a_worker_that_cannot_start_replaces_none(tmp_path: Path) -> None:
@@ -217,25 +232,31 @@ def test_row_20_a_call_is_given_up_when_its_caller_has(tmp_path: Path) -> None:
         assert metric(server, 'podsla_admission_errors_total{kind="slow_body"} 1.0')
 
 
-def test_row_24_half_done_handshakes_hold_up_nobody(tmp_path: Path) -> None:
-    """With 512 connections at most, the 513th is not even accepted."""
-    with running(tmp_path, "{}") as server:
-        stalled = [socket.create_connection(("127.0.0.1", server.port), timeout=5) for _ in range(600)]
-        try:
-            for each in stalled:
-                each.sendall(b"\x16\x03\x01")  # the beginning of a ClientHello
-            context = server.context()
-            with closing(
-                http.client.HTTPSConnection("127.0.0.1", server.port, context=context, timeout=5)
-            ) as connection:
-                assert size_of(post(connection, body_of())) == "medium"
-        finally:
-            for each in stalled:
-                each.close()
+def half_done(server: Running) -> socket.socket:
+    """A connection whose handshake begins and does not end."""
+    plain = socket.create_connection(("127.0.0.1", server.port), timeout=5)
+    plain.sendall(b"\x16\x03\x01")
+    return plain
 
 
-def test_row_24_an_idle_connection_outlives_what_the_api_server_keeps(tmp_path: Path) -> None:
-    """Only that it is kept for longer than granian's command line could: 95 seconds are for `make soak`."""
+@pytest.mark.parametrize(
+    "connect",
+    [pytest.param(half_done, id="in the middle of the handshake"), pytest.param(Running.raw, id="after the handshake")],
+)
+def test_row_24_connections_on_which_nothing_comes_hold_up_nobody(
+    tmp_path: Path, connect: Callable[[Running], socket.socket]
+) -> None:
+    """Seen to fail with 512 connections at most, for those after the handshake; granian counts no others."""
+    with running(tmp_path, "{}") as server, ExitStack() as ended:
+        for _ in range(600):
+            ended.enter_context(closing(connect(server)))
+        with closing(server.connect()) as connection:
+            assert size_of(post(connection, body_of())) == "medium"
+
+
+def test_row_24_an_idle_connection_is_kept(tmp_path: Path) -> None:
+    """For a few seconds here; the API server drops its own after 90, and the server's limit is above that."""
+    assert HEADER_TIMEOUT_MS > 90_000
     with running(tmp_path, "{}") as server, closing(server.connect()) as connection:
         post(connection, body_of())
         assert connection.sock is not None
