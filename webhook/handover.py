@@ -10,7 +10,9 @@ import logging
 import os
 import signal
 import socket
+import stat
 import struct
+import sys
 import time
 from array import array
 from collections.abc import Callable, Iterator
@@ -66,11 +68,13 @@ class Worker:
 
 def listeners(port: int) -> Iterator[socket.socket]:
     """Find this process's sockets that listen on *port*."""
-    for name in os.listdir("/proc/self/fd"):
+    for name in os.listdir("/dev/fd"):
         try:
+            if not stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                continue
             found = socket.socket(fileno=os.dup(int(name)))
         except OSError:
-            continue  # no socket, or closed by now
+            continue  # closed by now
         listens = found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
         if listens and found.family in (socket.AF_INET, socket.AF_INET6) and found.getsockname()[1] == port:
             yield found
@@ -80,6 +84,8 @@ def listeners(port: int) -> Iterator[socket.socket]:
 
 def take_new_connections(listener: socket.socket) -> None:
     """Let the kernel give new connections to the newest of the workers that listen on a port, not to any of them."""
+    if sys.platform != "linux":
+        return
     program = array("B", _NEWEST)
     try:
         listener.setsockopt(socket.SOL_SOCKET, _ATTACH_CBPF, struct.pack("@HP", 1, program.buffer_info()[0]))
@@ -113,8 +119,7 @@ class HandoverServer(MPServer):
         super().signal_handler_interrupt(*args, **kwargs)  # type: ignore[no-untyped-call] # granian has no types here
 
     def _stop_workers(self) -> None:
-        self._tell(self.wrks, Stage.LEAVING)
-        self._wait(lambda: self.drain_s)
+        self._drain(self.wrks)
         super()._stop_workers()  # type: ignore[no-untyped-call]
 
     def _respawn_workers(self, workers: Any, spawn_target: Any, target_loader: Any, delay: float = 0) -> None:
@@ -137,10 +142,18 @@ class HandoverServer(MPServer):
             new.interrupt_by_parent = False
             self._tell([old], Stage.HANDING_OVER)
             self._wait(lambda: 0.0 if self.told_to_leave else self.handover_s)
+            if self.told_to_leave:
+                self._drain([old, new])
             if not new.is_alive():
                 _log.error("the new worker ended, the old one answers until there is another")
             self._end(old)
             _log.info("replaced the worker")
+
+    def _drain(self, workers: Any) -> None:
+        """Let workers answer on while they are not ready; once."""
+        self._tell(workers, Stage.LEAVING)
+        self._wait(lambda: self.drain_s)
+        self.drain_s = 0.0
 
     def _listens(self, new: Any) -> bool:
         end_s = time.monotonic() + START_S

@@ -41,7 +41,7 @@ from webhook.queue import FullError, Place, Queue, patience_s
 HEADER_TIMEOUT_MS: Final = 120_000  # also how long an idle connection lives: the API server drops its own after 90 s
 STOP_TIMEOUT_S: Final = 15  # for calls in flight; then the worker is killed
 BACKLOG: Final = 1024
-MAX_CONNECTIONS: Final = 2048  # an API server keeps 25 idle ones per replica; half-done handshakes count too
+MAX_CONNECTIONS: Final = 2048  # an API server keeps 25 idle ones per replica; those on which nothing comes count too
 HANDOVER_S: Final = 95.0  # longer than the API server keeps an idle connection
 
 Namespaces: TypeAlias = Mapping[str, Labels]

@@ -12,11 +12,7 @@ pytestmark = pytest.mark.cluster
 
 
 def test_whatever_happens_no_planned_event_fails_a_pod_and_no_pod_goes_without_its_size() -> None:
-    """
-    Seen to fail with granian's own way of replacing a worker, and with `--drain 0`.
-
-    A replica that is killed takes the calls with it that were under way or sent before its endpoint left.
-    """
+    """A replica that is killed takes the calls with it that were under way or sent before its endpoint left."""
     seed = random.SystemRandom().randrange(10_000)
     said: list[str] = [f"seed {seed}"]
     with stand("podsla-soak-test", said.append) as made:

@@ -139,6 +139,22 @@ def test_row_25_a_server_that_ends_says_goodbye_on_each_kept_connection(tmp_path
         assert (answer.status, answer.getheader("connection")) == (200, "close")
 
 
+def test_row_25_a_server_that_ends_amid_a_handover_drains_both_workers(tmp_path: Path) -> None:
+    """Seen to fail where the old worker is ended at once: its kept connections are reset."""
+    with running(tmp_path, '{"certificate_poll_s": 0.1, "handover_s": 60, "drain_s": 60}') as server:
+        with closing(server.connect()) as connection:
+            post(connection, body_of())
+            write_certificate(tmp_path, 2)
+            until(lambda: [serial(server) for _ in range(5)] == [2] * 5, "the new worker", server)
+            server.process.terminate()
+            until(lambda: is_told_to_stop(server), "readiness to go", server)
+            connection.request("POST", "/mutate", body_of(), JSON)
+            answer = connection.getresponse()
+            assert (answer.status, answer.getheader("connection")) == (200, "close")
+        server.process.terminate()
+        assert server.process.wait(STOP_S) == 0, server.log()
+
+
 def test_row_22_a_new_certificate_is_taken_over_under_load_without_losing_a_call(tmp_path: Path) -> None:
     """With granian's own way of replacing a worker, calls on kept connections are reset when the old one ends."""
     with running(tmp_path, '{"certificate_poll_s": 0.1, "handover_s": 3}') as server:
