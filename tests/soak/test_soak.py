@@ -1,4 +1,4 @@
-"""Three minutes of `make soak`: everything that can happen, once, in random order."""
+"""`make soak`, cut short: everything that can happen, once, in random order."""
 
 import random
 
