@@ -22,7 +22,9 @@ from typing import Any, Final
 
 from granian.server.mp import MPServer
 
-START_S: Final = 30.0  # in which a new worker must listen, or the old one stays
+START_S: Final = (
+    150.0  # longer than it waits for its first lists; in which a new worker must listen, or the old one stays
+)
 POLL_S: Final = 0.05
 _ATTACH_CBPF: Final = 51  # SO_ATTACH_REUSEPORT_CBPF of Linux; the socket module has no name for it
 _NEWEST: Final = struct.pack("=HBBI", 0x06, 0, 0, 1)  # BPF "return 1": of two listeners the second; of one, that one
