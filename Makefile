@@ -6,7 +6,7 @@ NAME ?= podsla
 # As root on Debian, this machine and a virtual one become nodes too.
 REAL := $(shell [ `id -u` = 0 ] && command -v apt-get >/dev/null && echo +host+vm)
 
-.PHONY: help demo test test-pure test-wire test-cluster test-nodes test-node demo-attach soak-attach test-deep check format bench bench-cluster manifests shipped cluster cluster-down \
+.PHONY: help demo test test-pure test-wire test-cluster test-nodes test-node demo-attach soak-attach test-deep check format bench bench-cluster soak manifests shipped cluster cluster-down \
 	cluster-build packages lock clean
 
 help: ## list the targets
@@ -62,9 +62,13 @@ check: .venv/ready ## format, lint, types, import directions
 shipped: .venv/ready ## make the shipped sizes anew: make shipped ECS_CSV=ecs-instance-types.csv
 	$(BIN)/podsla catalog import ecs $(ECS_CSV) > catalog/shipped/ecs.yaml
 
-manifests: .venv/ready ## make the CustomResourceDefinitions anew from the schemas
+manifests: .venv/ready ## make the CustomResourceDefinitions and the dashboard anew from the code
 	$(BIN)/python -m catalog.crd > manifests/base/crds/speccatalogs.podsla.io.yaml
 	$(BIN)/python -m attach.crd > manifests/base/crds/gpuattachments.podsla.io.yaml
+	$(BIN)/python -m controller.dashboard > manifests/components/monitoring/dashboard.json
+
+soak: .venv/ready cluster-build ## certificates, restarts, kills and edits under load, in random order: make soak MINUTES=20
+	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),20)
 
 format: .venv/ready ## rewrite the code in the project's format
 	$(BIN)/ruff format .
@@ -83,7 +87,7 @@ cluster-down: .venv/ready ## take it down; nothing is left behind
 	@$(BIN)/python -m tests.cluster down --name $(NAME)
 
 packages: # what real nodes need, where it can be had
-	@[ -z "$(REAL)" ] || tests/cluster/install-packages
+	@[ -z "$(REAL)" ] || tests/cluster/install-packages vm promtool
 	@[ -z "$(REAL)" ] || tests/attach/node/install-packages
 
 cluster-build: .venv/ready ## build what PROFILE runs, once: 10 minutes on two cores

@@ -11,6 +11,7 @@ from flask import Flask, Request, request
 from flask import Response as HttpResponse
 from werkzeug.exceptions import HTTPException, UnsupportedMediaType
 
+from catalog.keys import CLASS, DEFAULT_CLASS
 from webhook.admit import Serving
 from webhook.decide import Labels
 from webhook.decision import Reason
@@ -29,6 +30,7 @@ TEXT: Final = "text/plain; charset=utf-8"
 Judge: TypeAlias = Callable[[Review, Labels, Serving, date], Response]
 JUDGES: Final[Mapping[str, Judge]] = {"mutate": mutate, "validate": validate, "templates": judge_template}
 
+DEFAULTED: Final = "mutate/defaulted"  # pods of namespaces with a default class are sent to a path of their own
 _NOWHERE: Final[Labels] = {}
 _log: Final = logging.getLogger(__name__)
 
@@ -64,8 +66,11 @@ def create_app(environment: Environment) -> Flask:
     app = Flask("podsla", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_REVIEW_BYTES
     app.url_map.merge_slashes = False  # a redirect is no answer to a review
+    app.extensions["recorder"] = environment.recorder  # for what is refused before it comes here
     for endpoint, judge in JUDGES.items():
         _route(app, endpoint, partial(answer, environment, endpoint, judge), "POST")
+    sent_for_its_default = partial(answer, environment, "mutate", mutate, defaulted=True)
+    _route(app, DEFAULTED, sent_for_its_default, "POST")
     _route(app, "livez", lambda: _text(200, "ok"), "GET")
     _route(app, "readyz", partial(_readyz, environment), "GET")
     _route(app, "metrics", partial(_metrics, environment), "GET")
@@ -80,13 +85,18 @@ def _route(app: Flask, endpoint: str, view: Callable[[], HttpResponse], method: 
     app.add_url_rule(f"/{endpoint}", endpoint, view, methods=[method], provide_automatic_options=False)
 
 
-def answer(environment: Environment, endpoint: str, judge: Judge) -> HttpResponse:
-    """Answer one review: read it, judge it, count it, log it."""
+def answer(environment: Environment, endpoint: str, judge: Judge, *, defaulted: bool = False) -> HttpResponse:
+    """
+    Answer one review: read it, judge it, count it, log it.
+
+    Args:
+        defaulted: It was sent because its namespace has a default class.
+    """
     body = _body(request)
     started = environment.clock()
     review = parse_review(body)
     try:
-        response = _judged(environment, judge, review)
+        response = _judged(environment, judge, review, defaulted=defaulted)
         text = dump_answer(review, response)
     except NotReadyError:
         raise
@@ -98,7 +108,8 @@ def answer(environment: Environment, endpoint: str, judge: Judge) -> HttpRespons
     else:
         outcome = _outcome(response)
     duration_s = environment.clock() - started
-    environment.recorder.answered(endpoint, outcome, response.reason, duration_s)
+    refused_class = _refused_class(environment, review) if outcome == "refused" else ""
+    environment.recorder.answered(endpoint, outcome, response.reason, duration_s, refused_class)
     _log_decision(endpoint, outcome, review, response, duration_s)
     return HttpResponse(text, content_type=JSON)
 
@@ -109,7 +120,7 @@ def _body(sent: Request) -> bytes:
     return sent.get_data(cache=False)
 
 
-def _judged(environment: Environment, judge: Judge, review: Review) -> Response:
+def _judged(environment: Environment, judge: Judge, review: Review, *, defaulted: bool) -> Response:
     serving = environment.serving()
     if serving is None:
         raise NotReadyError("not_ready", "no catalogue is served yet; try again")
@@ -117,6 +128,9 @@ def _judged(environment: Environment, judge: Judge, review: Review) -> Response:
     if labels is None:
         message = f"namespace {review.namespace[:MAX_LOGGED_CHARACTERS]!r} is not known here yet; try again"
         raise NotReadyError("unknown_namespace", message)
+    if defaulted and DEFAULT_CLASS not in labels:  # what is known here is older than what the API server knows
+        message = f"the default class of namespace {review.namespace[:MAX_LOGGED_CHARACTERS]!r} is not known here yet"
+        raise NotReadyError("unknown_default", f"{message}; try again")
     try:
         return judge(review, labels, serving, environment.today())
     except RecursionError:  # JSON nests deeper than Python calls; no real object comes near
@@ -131,6 +145,16 @@ def _outcome(response: Response) -> str:
     if response.reason in REASONS:
         return "warned"  # a pod template whose pods will be refused
     return "ignored" if response.reason else "allowed"
+
+
+def _refused_class(environment: Environment, review: Review) -> str:
+    """Name the class that a refused pod asks for, if it is one that is served: nobody else may make up a label."""
+    serving, metadata = environment.serving(), review.object.get("metadata")
+    annotations = metadata.get("annotations") if isinstance(metadata, dict) else None
+    default = (environment.namespace_labels(review.namespace) or {}).get(DEFAULT_CLASS)
+    name = annotations.get(CLASS, default) if isinstance(annotations, dict) else default
+    served = serving is not None and isinstance(name, str) and name in serving.index.catalog.classes
+    return str(name) if served else ""
 
 
 def _failed(endpoint: str, review: Review, error: Exception) -> Response:
@@ -195,7 +219,7 @@ def _not_ready(environment: Environment, error: NotReadyError) -> HttpResponse:
     return _text(503, error.message, {"Retry-After": str(RETRY_AFTER_S)})
 
 
-_PATHS: Final = ", ".join(f"/{name}" for name in (*JUDGES, "livez", "readyz", "metrics"))
+_PATHS: Final = ", ".join(f"/{name}" for name in (*JUDGES, DEFAULTED, "livez", "readyz", "metrics"))
 _HTTP_ERRORS: Final[Mapping[int, tuple[str, str]]] = {
     404: ("path", f"there is nothing at this path; there are {_PATHS}"),
     405: ("method", "this path does not take that method"),

@@ -203,7 +203,8 @@ def plan(
         if all(_verifies(served.chain, bundle, names[0], now) for bundle in trusted or [own_trust]):
             return CertPlan(foreign=True)
         if _verifies(served.chain, own_trust, names[0], now):
-            return CertPlan(bundle=_encode(_pem(own_trust)), foreign=True)
+            bundle = (*own_trust, *_earlier(trusted, own_trust, now))  # replicas may serve under an earlier one yet
+            return CertPlan(bundle=_encode(_pem(bundle)), foreign=True)
         served, leaf_fault = None, f"somebody else's certificate does not verify for {names[0]}; it is replaced"
     signer = issuer or _read_next(ca, now)
     if signer is None:
@@ -278,9 +279,13 @@ def _bundle(issuer: Pair, served: Pair | None, known: Sequence[Certificates], no
         taken_over = served.certificate.not_valid_before_utc + BACKDATED + OVERLAP
         if now >= taken_over:
             return (issuer.certificate,)
-    earlier = {c for bundle in known for c in bundle if c.not_valid_after_utc > now} - {issuer.certificate}
-    newest_first = sorted(earlier, key=lambda c: (c.not_valid_after_utc, c.serial_number), reverse=True)
-    return (issuer.certificate, *newest_first)
+    return (issuer.certificate, *_earlier(known, (issuer.certificate,), now))
+
+
+def _earlier(known: Sequence[Certificates], apart_from: Certificates, now: datetime) -> Certificates:
+    """List what is trusted already and not over, the newest first."""
+    earlier = {c for bundle in known for c in bundle if c.not_valid_after_utc > now} - {*apart_from}
+    return tuple(sorted(earlier, key=lambda c: (c.not_valid_after_utc, c.serial_number), reverse=True))
 
 
 def _verifies(chain: Certificates, roots: Certificates, name: str, now: datetime) -> bool:

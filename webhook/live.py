@@ -33,6 +33,7 @@ from webhook.server import Listen, serve
 
 EARLIER: Final = 3  # revisions before the one that serves, whose records are still believed
 FIRST_LIST_S: Final = 5.0  # a worker that has nothing to serve by then answers "try again"
+LATER_LIST_S: Final = 60.0  # a worker that replaces one that serves takes no connection before it can serve too
 _log: Final = logging.getLogger(__name__)
 
 
@@ -128,20 +129,22 @@ def serve_cluster(connect: Callable[[], Api], namespace: str, secret: str, liste
         InvalidError: The address cannot be listened on.
     """
     log_to_stdout()
+    waits_s = [FIRST_LIST_S]  # the last counts; workers inherit it
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the first process of a container has no default action
     with TemporaryDirectory(prefix="podsla-") as folder:
         files = SecretFiles(connect(), namespace, secret, Path(folder))
         files.wait()
         files.follow()
         serve(
-            lambda: live_app(connect(), namespace),
+            lambda: live_app(connect(), namespace, waits_s[-1]),
             replace(listen, certificate=files.certificate, key=files.key, certificate_poll_s=POLL_S),
+            reload=lambda: waits_s.append(LATER_LIST_S),
         )
 
 
-def live_app(api: Api, namespace: str) -> Flask:
-    """Build the application of one worker."""
-    live = Live(api, namespace).start(FIRST_LIST_S)
+def live_app(api: Api, namespace: str, wait_s: float) -> Flask:
+    """Build the application of one worker; it waits that long for something to serve."""
+    live = Live(api, namespace).start(wait_s)
     return create_app(
         Environment(
             serving=live.serving,

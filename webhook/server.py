@@ -3,18 +3,14 @@
 One worker process with one Python thread: replicas, not workers, are how the webhook grows. granian reads a WSGI body
 inside the call, so that one client who never ends its body would hold that thread and everybody behind it. The body is
 therefore read by the event loop, within a limit and a deadline, and the Flask application is called with all of it.
+What may wait meanwhile is bounded (`queue`), and a worker ends in stages (`handover`).
 """
 
 import asyncio
 import logging
 import multiprocessing
-import os
-import signal
 import socket
-import ssl
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,7 +24,6 @@ from flask import Flask
 from granian.constants import HTTPModes, Interfaces, Loops, SSLProtocols, TaskImpl
 from granian.http import HTTP1Settings
 from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defined] # public, re-exported under other names
-from granian.server import Server
 
 from catalog.fit import compile_index
 from catalog.load import SHIPPED_CATALOG, load_catalog, load_documents, load_target
@@ -36,14 +31,18 @@ from catalog.problems import InvalidError, Problem
 from catalog.yamltext import Document
 from kube.logs import JsonLines, log_to_stdout
 from webhook.admit import Serving
-from webhook.app import MAX_REVIEW_BYTES, Environment, create_app
+from webhook.app import MAX_REVIEW_BYTES, RETRY_AFTER_S, TEXT, Environment, create_app
 from webhook.decide import Labels
-from webhook.metrics import PrometheusRecorder
+from webhook.handover import HandoverServer, Stage, Worker
+from webhook.metrics import PrometheusRecorder, Recorder
+from webhook.pair import is_pair, watch_certificate
+from webhook.queue import FullError, Place, Queue, patience_s
 
 HEADER_TIMEOUT_MS: Final = 120_000  # also how long an idle connection lives: the API server drops its own after 90 s
 STOP_TIMEOUT_S: Final = 15  # for calls in flight; then the worker is killed
 BACKLOG: Final = 1024
-MAX_CONNECTIONS: Final = 512  # an API server keeps 25 idle ones per replica
+MAX_CONNECTIONS: Final = 2048  # an API server keeps 25 idle ones per replica; those on which nothing comes count too
+HANDOVER_S: Final = 95.0  # longer than the API server keeps an idle connection
 
 Namespaces: TypeAlias = Mapping[str, Labels]
 _NO_LABELS: Final[Labels] = {}
@@ -59,6 +58,9 @@ class Listen:
         certificate: PEM, with its chain; without it and its key, plain HTTP.
         body_timeout_s: How long a body may take; the API server's default timeout for the whole call.
         certificate_poll_s: How often the two files are looked at.
+        handover_s: How long an old worker answers on beside the new one.
+        drain_s: After SIGTERM, how long calls are answered on while the server says that it is not ready.
+        queue: What may wait at once.
     """
 
     address: str = "0.0.0.0"  # noqa: S104 - a Service reaches a pod by its own address
@@ -67,6 +69,9 @@ class Listen:
     key: Path | None = None
     body_timeout_s: float = 10.0
     certificate_poll_s: float = 10.0
+    handover_s: float = HANDOVER_S
+    drain_s: float = 0.0
+    queue: Queue = field(default_factory=Queue)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +188,7 @@ def serve(make_app: Callable[[], Flask], listen: Listen, *, reload: Callable[[],
     Serve an application until SIGTERM or SIGINT; calls in flight are answered first.
 
     Workers are forked, not spawned, so that *make_app* may be any callable and catalogues are loaded once; granian's
-    "module:attribute" targets would have to pass configuration through the environment of the process. granian ends
-    a stopped worker after its calls in flight, and takes no new connections meanwhile.
+    "module:attribute" targets would have to pass configuration through the environment of the process.
 
     Args:
         make_app: Called once in each worker.
@@ -196,7 +200,8 @@ def serve(make_app: Callable[[], Flask], listen: Listen, *, reload: Callable[[],
     check(listen)
     multiprocessing.set_start_method("fork", force=True)
     log_to_stdout()
-    server = Server(
+    listening = multiprocessing.Event()
+    server = HandoverServer(
         "podsla webhook",
         address=listen.address,
         port=listen.port,
@@ -216,12 +221,19 @@ def serve(make_app: Callable[[], Flask], listen: Listen, *, reload: Callable[[],
         ssl_protocol_min=SSLProtocols.tls12,
         respawn_failed_workers=True,
         workers_kill_timeout=STOP_TIMEOUT_S,
+        handover_s=listen.handover_s,
+        drain_s=listen.drain_s,
+        listening=listening,
     )
     if reload is not None:
         server.on_reload(reload)
     if listen.certificate and listen.key:
         watch_certificate(listen.certificate, listen.key, listen.certificate_poll_s)
-    server.serve(target_loader=lambda: bridge(make_app(), listen.body_timeout_s), wrap_loader=False)
+
+    def load_worker() -> Any:
+        return Bridge(make_app(), listen, Worker(listen.port, listening))
+
+    server.serve(target_loader=load_worker, wrap_loader=False)
 
 
 def check(listen: Listen) -> None:
@@ -231,7 +243,7 @@ def check(listen: Listen) -> None:
     Raises:
         InvalidError: Certificate and key do not belong together, or the address cannot be listened on.
     """
-    if listen.certificate and listen.key and not _is_pair(listen.certificate, listen.key):
+    if listen.certificate and listen.key and not is_pair(listen.certificate, listen.key):
         message = f"and {listen.key} are no certificate and its private key, both PEM; name a pair"
         raise InvalidError([Problem(str(listen.certificate), 0, "", message)])
     where = f"{listen.address}:{listen.port}"
@@ -246,75 +258,86 @@ def check(listen: Listen) -> None:
         raise InvalidError([Problem(where, 0, "", f"cannot be listened on: {error.strerror}")]) from None
 
 
-def watch_certificate(certificate: Path, key: Path, every_s: float) -> None:
-    """
-    Replace the worker whenever certificate and key were renewed on disk.
+class Bridge:
+    """An RSGI application that reads each body before it calls *app*, and lets no more wait than there is room for."""
 
-    Files that do not belong together are waited out: they are seldom written at the same moment, and a worker that
-    started on them would serve nobody.
-    """
+    def __init__(self, app: Flask, listen: Listen, worker: Worker) -> None:
+        self.app, self.worker, self.queue, self.body_timeout_s = app, worker, listen.queue, listen.body_timeout_s
+        self.recorder: Recorder = app.extensions["recorder"]
+        self.recorder.watch_queue(lambda: (self.queue.calls, self.queue.bytes))
 
-    def watch() -> None:
-        served = _contents(certificate, key)
-        while True:
-            time.sleep(every_s)
-            found = _contents(certificate, key)
-            if found not in (None, served) and _is_pair(certificate, key):
-                served = found
-                os.kill(os.getpid(), signal.SIGHUP)
+    def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """granian calls it in the worker, before it listens."""
+        self.worker.start(loop)
 
-    threading.Thread(target=watch, name="certificate", daemon=True).start()
-
-
-def _contents(*files: Path) -> tuple[bytes, ...] | None:
-    try:
-        return tuple(file.read_bytes() for file in files)
-    except OSError:
-        return None  # replaced at this moment; the next look sees it
-
-
-def _is_pair(certificate: Path, key: Path) -> bool:
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
-    except (OSError, ValueError):  # ssl.SSLError is an OSError
-        return False
-    return True
-
-
-def bridge(app: Flask, body_timeout_s: float) -> Callable[[Any, Any], Any]:
-    """Make an RSGI application of *app* that reads each body before it calls it."""
-
-    async def application(scope: Any, protocol: Any) -> None:
-        try:
-            async with asyncio.timeout(body_timeout_s):
-                body, length = await read_body(scope, protocol)
-        except TimeoutError:
-            headers = [("content-type", "text/plain; charset=utf-8"), ("connection", "close")]
-            protocol.response_bytes(408, headers, b"the body did not come in time\n")
+    async def __rsgi__(self, scope: Any, protocol: Any) -> None:
+        """Answer one call; the last one of its connection says so."""
+        if scope.method == "GET" and scope.path == "/readyz" and self.worker.stage is Stage.LEAVING:
+            self._send(protocol, *_text(503, "this replica is ending"))
             return
+        try:
+            answer = await self._answer(scope, protocol)
         except (ProtocolClosed, ProtocolError):
             return  # the caller went away: there is nobody to answer
-        protocol.response_bytes(*call(app, environ_of(scope, body, length)))
+        self._send(protocol, *answer)
 
-    return application
+    def _send(self, protocol: Any, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        if self.worker.stage is not Stage.SERVING:
+            headers = [*headers, ("connection", "close")]
+        protocol.response_bytes(status, headers, body)
+
+    async def _answer(self, scope: Any, protocol: Any) -> "Answered":
+        if scope.method == "GET":  # probes and scrapes are answered however many wait
+            return call(self.app, environ_of(scope, b"", 0))
+        until_s = perf_counter() + patience_s(scope.query_string, most_s=self.body_timeout_s)
+        try:
+            with self.queue.place() as place:
+                async with asyncio.timeout(until_s - perf_counter()):
+                    body, length = await read_body(scope, protocol, place)
+                if perf_counter() < until_s:
+                    return call(self.app, environ_of(scope, body, length))
+        except FullError:
+            self.recorder.failed("overloaded")
+            return _text(503, "too many calls wait here; try again")
+        except TimeoutError:
+            self.recorder.failed("slow_body")
+            status, headers, text = _text(408, "the body did not come in time")
+            return status, [*headers, ("connection", "close")], text
+        self.recorder.failed("too_late")
+        return _text(503, "the call waited here for longer than its caller does; try again")
 
 
-async def read_body(scope: Any, protocol: Any) -> tuple[bytes, int]:
+Answered: TypeAlias = tuple[int, list[tuple[str, str]], bytes]
+
+
+def _text(status: int, message: str) -> Answered:
+    retry = [("retry-after", str(RETRY_AFTER_S))] if status == 503 else []
+    return status, [("content-type", TEXT), *retry], f"{message}\n".encode()
+
+
+async def read_body(scope: Any, protocol: Any, place: Place) -> tuple[bytes, int]:
     """
     Read a body up to the limit.
 
     Returns:
         The body, and its length; where the length is above the limit, nothing of the body.
+
+    Raises:
+        FullError: There is no room for it now.
     """
     stated = scope.headers.get("content-length")
     if stated is not None:
         length = int(stated)  # hyper has refused anything but digits
-        return (b"", length) if length > MAX_REVIEW_BYTES else (await protocol(), length)
+        if length > MAX_REVIEW_BYTES:
+            return b"", length
+        place.grow(length)
+        return await protocol(), length
     chunks, length = [], 0
     async for chunk in protocol:
         length += len(chunk)
         if length > MAX_REVIEW_BYTES:
             return b"", length
+        place.grow(len(chunk))
         chunks.append(bytes(chunk))
     return b"".join(chunks), length
 
@@ -341,7 +364,7 @@ def environ_of(scope: Any, body: bytes, length: int) -> dict[str, Any]:
     }
 
 
-def call(app: Flask, environ: dict[str, Any]) -> tuple[int, list[tuple[str, str]], bytes]:
+def call(app: Flask, environ: dict[str, Any]) -> Answered:
     """Call a WSGI application and gather its answer."""
     status, headers = 500, list[tuple[str, str]]()
 

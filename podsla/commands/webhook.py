@@ -22,6 +22,14 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--tls-key", type=_FILE, metavar="FILE", help="Private key, PEM (PKCS#8).")
 @click.option("--address", default=_ANY, show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8443, show_default=True, help="The port.")
+@click.option(
+    "--drain",
+    type=click.FloatRange(0, 300),
+    default=0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to answer on after SIGTERM, while /readyz says no.",
+)
 def webhook_command(
     kubeconfig: Path | None,
     context: str | None,
@@ -34,14 +42,15 @@ def webhook_command(
     tls_key: Path | None,
     address: str,
     port: int,
+    drain: float,
 ) -> None:
     """Answer admission reviews: POST /mutate, /validate and /templates; GET /livez, /readyz and /metrics.
 
     In a cluster it serves the catalogues that `podsla controller` accepted, with the certificate that it issued, and
     follows both. With --tls-cert and --tls-key it serves --catalog, --target and --namespaces from files: SIGHUP reads
     them anew; where they are wrong, the last good ones are served on. A renewed certificate is taken over by itself.
-    SIGTERM ends after the calls in flight; new connections are refused at once, so take the address out of service
-    before.
+    SIGTERM ends after the calls in flight. With --drain, /readyz says no at once, calls are answered for that long, and
+    each answer closes its connection: long enough, and whoever routes calls here has heard of it.
 
     \b
       podsla webhook --kubeconfig ~/.kube/config
@@ -53,7 +62,7 @@ def webhook_command(
         raise click.UsageError("--tls-cert and --tls-key belong together; give both, or neither to serve a cluster")
     if tls_cert is not None:
         settings = Settings(tuple(catalog_paths(catalogs)), target, namespaces)
-        serve_files(settings, Listen(address, port, tls_cert, tls_key))
+        serve_files(settings, Listen(address, port, tls_cert, tls_key, drain_s=drain))
         return
     if catalogs or namespaces:
         raise click.UsageError("--catalog and --namespaces serve from files, which needs --tls-cert and --tls-key")
@@ -62,4 +71,6 @@ def webhook_command(
     from webhook.live import serve_cluster
 
     with told():
-        serve_cluster(lambda: Api.connect(kubeconfig, context), namespace, tls_secret, Listen(address, port))
+        serve_cluster(
+            lambda: Api.connect(kubeconfig, context), namespace, tls_secret, Listen(address, port, drain_s=drain)
+        )

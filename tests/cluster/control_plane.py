@@ -9,8 +9,8 @@ from typing import Any, Final
 from tests.cluster.api import Admin
 from tests.cluster.network import BRIDGE_ADDRESS, LOOPBACK, SERVICE_ADDRESS, SERVICE_CIDR
 from tests.cluster.pki import Authority, write_kubeconfig, write_pair, write_service_account_keys
-from tests.cluster.processes import start, wait_ready
-from tests.cluster.state import Cluster
+from tests.cluster.processes import READY_S, is_alive, start, stop, wait_ready
+from tests.cluster.state import Cluster, Process
 
 PORTS: Final = (
     *("etcd", "etcd-peer", "kube-apiserver", "kube-controller-manager", "kube-scheduler"),
@@ -49,6 +49,23 @@ def start_control_plane(cluster: Cluster, binaries: Mapping[str, Path], report: 
     _start_api_server(cluster, binaries["kube-apiserver"])
     report("kube-controller-manager and kube-scheduler")
     _start_loops(cluster, binaries)
+
+
+def restart_etcd(cluster: Cluster, binary: Path) -> None:
+    """Stop etcd and start it again on its data; the API server stays."""
+    stop(_running(cluster, "etcd"))
+    _start_etcd(cluster, binary)
+
+
+def restart_api_server(cluster: Cluster, binary: Path) -> None:
+    """Stop the API server and start it again."""
+    stop(_running(cluster, "kube-apiserver"), grace_s=30.0)
+    _start_api_server(cluster, binary, deadline_s=3 * READY_S)  # clients by the dozen are at its door already
+
+
+def _running(cluster: Cluster, name: str) -> Process:
+    found = [made for made in cluster.journal.read() if isinstance(made, Process) and made.name == name]
+    return next(made for made in reversed(found) if is_alive(made))
 
 
 def write_credentials(cluster: Cluster) -> None:
@@ -90,12 +107,13 @@ def _start_etcd(cluster: Cluster, binary: Path) -> None:
     wait_ready(cluster, "etcd answers", partial(Admin(cluster).answers, f"{client}/health"), process)
 
 
-def _start_api_server(cluster: Cluster, binary: Path) -> None:
+def _start_api_server(cluster: Cluster, binary: Path, *, deadline_s: float = READY_S) -> None:
     policy = cluster.data / "audit-policy.json"
     policy.write_text(json.dumps(_AUDIT_POLICY))
     process = start(cluster, "kube-apiserver", [binary, *_api_server_flags(cluster, policy)])
     admin = Admin(cluster)
-    wait_ready(cluster, "kube-apiserver is ready", lambda: admin.answers(f"{cluster.server}/readyz"), process)
+    ready = partial(admin.answers, f"{cluster.server}/readyz")
+    wait_ready(cluster, "kube-apiserver is ready", ready, process, deadline_s=deadline_s)
 
 
 def _api_server_flags(cluster: Cluster, audit_policy: Path) -> list[str]:

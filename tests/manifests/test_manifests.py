@@ -32,14 +32,15 @@ from controller.world import WEBHOOKS
 from podsla.cli import cli
 from tests.manifests.kubectl import build, named
 from tests.system.user import User
-from webhook.app import JUDGES
+from webhook.app import DEFAULTED, JUDGES
 from webhook.metrics import PrometheusRecorder
+from webhook.server import STOP_TIMEOUT_S
 
 pytestmark = pytest.mark.cluster
 
 Document: TypeAlias = dict[str, Any]
 NAMESPACE = "podsla-system"
-OVERLAYS = ("default", "fail-open", "gpu-attach", "monitoring", "outside", "outside-fail-open")
+OVERLAYS = ("cert-manager", "default", "fail-open", "gpu-attach", "monitoring", "outside", "outside-fail-open")
 EXCLUDED = ["kube-system", "kube-public", "kube-node-lease", "podsla-system", "podsla-agents"]
 
 
@@ -91,7 +92,12 @@ def test_overlays_differ_in_what_they_are_for(built: dict[str, list[Document]]) 
     assert set(kinds["default"]) - set(kinds["outside"]) == {
         "Deployment", "NetworkPolicy", "PodDisruptionBudget", "Service"
     }  # fmt: skip
-    assert set(kinds["monitoring"]) - set(kinds["default"]) == {"PodMonitor", "PrometheusRule", "ServiceMonitor"}
+    assert set(kinds["monitoring"]) - set(kinds["default"]) == {
+        "ConfigMap",
+        "PodMonitor",
+        "PrometheusRule",
+        "ServiceMonitor",
+    }
     assert set(kinds["gpu-attach"]) - set(kinds["default"]) == {"DaemonSet"}
     for overlay, base in (("fail-open", "default"), ("outside-fail-open", "outside")):
         added = {d["metadata"]["name"] for d in built[overlay]} - {d["metadata"]["name"] for d in built[base]}
@@ -144,7 +150,7 @@ def test_the_configurations_are_those_that_the_controller_keeps(built: dict[str,
 def test_every_entry_calls_a_path_that_the_webhook_answers(built: dict[str, list[Document]], overlay: str) -> None:
     service = named(built[overlay], "Service", SERVICE)
     calls = [hook["clientConfig"] for _, _, hook in hooks(built[overlay])]
-    assert {call["service"]["path"] for call in calls} == {f"/{name}" for name in JUDGES}
+    assert {call["service"]["path"] for call in calls} == {f"/{name}" for name in (*JUDGES, DEFAULTED)}
     assert {(call["service"]["namespace"], call["service"]["name"]) for call in calls} == {(NAMESPACE, SERVICE)}
     assert {call["service"]["port"] for call in calls} == {service["spec"]["ports"][0]["port"]} == {443}
 
@@ -300,9 +306,9 @@ def test_pods_meet_the_restricted_standard(built: dict[str, list[Document]]) -> 
 
 def test_a_replica_ends_after_the_calls_that_still_come_to_it(built: dict[str, list[Document]]) -> None:
     spec = named(built["default"], "Deployment", SERVICE)["spec"]["template"]["spec"]
-    sleep_s = spec["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
-    assert sleep_s == 15
-    assert spec["terminationGracePeriodSeconds"] >= sleep_s + 15  # the server waits that long for calls in flight
+    [drain] = [text for text in spec["containers"][0]["args"] if text.startswith("--drain=")]
+    assert drain == "--drain=15"
+    assert spec["terminationGracePeriodSeconds"] >= 15 + STOP_TIMEOUT_S  # for calls in flight
 
 
 def test_alerts_watch_metrics_that_exist(built: dict[str, list[Document]]) -> None:

@@ -17,7 +17,7 @@ from flask.testing import FlaskClient
 from tests.builders import TODAY, UID, container, pod, review, serving, template, workload
 from tests.webhook.test_review import wrapped
 from webhook.app import MAX_REVIEW_BYTES, Environment, create_app
-from webhook.metrics import PrometheusRecorder
+from webhook.metrics import MAX_CLASSES, PrometheusRecorder
 
 SERVING = serving()
 REVISION = SERVING.index.catalog.revision
@@ -60,7 +60,8 @@ def patched(found: Mapping[str, Any], response: Mapping[str, Any]) -> Any:
 
 
 ENVELOPE = b'{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"'
-NOWHERE = "there is nothing at this path; there are /mutate, /validate, /templates, /livez, /readyz, /metrics"
+PATHS = "/mutate, /validate, /templates, /mutate/defaulted, /livez, /readyz, /metrics"
+NOWHERE = f"there is nothing at this path; there are {PATHS}"
 
 
 @pytest.mark.parametrize(
@@ -431,8 +432,8 @@ def test_metrics_say_what_was_answered_and_what_is_served() -> None:
         'podsla_admission_requests_total{endpoint="mutate",outcome="refused"} 1.0',
         'podsla_admission_requests_total{endpoint="mutate",outcome="ignored"} 1.0',
         'podsla_admission_requests_total{endpoint="templates",outcome="warned"} 1.0',
-        'podsla_admission_refusals_total{reason="UnknownClass"} 1.0',
-        'podsla_admission_duration_seconds_count{endpoint="mutate"} 3.0',
+        'podsla_admission_refusals_total{reason="UnknownClass",sla_class=""} 1.0',
+        'podsla_admission_duration_seconds_count{endpoint="mutate",outcome="sized"} 1.0',
         f'podsla_catalog_info{{revision="{REVISION}"}} 1.0',
         "podsla_catalog_sizes 3.0",
         "podsla_catalog_classes 3.0",
@@ -449,8 +450,26 @@ def test_metrics_have_one_revision_and_no_label_from_outside() -> None:
 
     assert "passwd" not in text
     assert "made up" not in text
-    assert 'podsla_admission_refusals_total{reason="other"} 1.0' in text
+    assert 'podsla_admission_refusals_total{reason="other",sla_class=""} 1.0' in text
     assert "podsla_catalog_info{" not in text
+
+
+def test_row_31_classes_that_users_make_up_are_no_series() -> None:
+    """A class is a label only if it is served; of those that come and go, the first hundred are."""
+    asked = client()
+    for sla_class in ("nett", "x" * 63, "net"):
+        found = pod(sla_class)
+        found["metadata"]["annotations"]["podsla.io/unknown"] = "x"
+        asked.post("/mutate", data=json.dumps(review(found)), headers=JSON)
+    assert 'podsla_admission_refusals_total{reason="UnknownKey",sla_class=""} 2.0' in asked.get("/metrics").text
+    assert 'podsla_admission_refusals_total{reason="UnknownKey",sla_class="net"} 1.0' in asked.get("/metrics").text
+
+    recorder = PrometheusRecorder()
+    for number in range(1_000):
+        recorder.answered("mutate", "refused", "NoSizeFits", 0.1, f"class-{number}")
+    series = [line for line in recorder.expose(None).decode().splitlines() if "refusals_total{" in line]
+    assert len(series) == MAX_CLASSES + 1
+    assert 'podsla_admission_refusals_total{reason="NoSizeFits",sla_class="other"} 900.0' in series
 
 
 def of_class(document: dict[str, Any], sla_class: str) -> dict[str, Any]:

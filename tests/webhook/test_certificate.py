@@ -546,6 +546,21 @@ def test_going_from_somebody_elses_certificate_to_ours_loses_no_call() -> None:
     assert certificates(world.leaf["tls.crt"])[0].issuer == CA_NAME
 
 
+def test_going_from_our_certificate_to_somebody_elses_loses_no_call() -> None:
+    """Replicas serve ours for seconds after cert-manager wrote its own; seen to fail where only its CA is published."""
+    world = installed()
+    assert world.leaf is not None
+    ours = world.leaf["tls.crt"]
+    leaf, ca = foreign()
+    world.leaf = data(leaf, ca)
+    plan = world.step()
+
+    assert plan.foreign
+    assert plan.bundle is not None
+    assert all(accepts(plan.bundle, served, NAMES[0], world.now) for served in (ours, world.leaf["tls.crt"]))
+    assert world.step() == CertPlan(foreign=True)
+
+
 # Through the years
 
 STEPS = [SECOND, 30 * SECOND, MINUTE, 10 * MINUTE, HOUR, 12 * HOUR, DAY, 10 * DAY, 20 * DAY]

@@ -39,11 +39,13 @@ HEAD: Final = b"POST /mutate?timeout=10s HTTP/1.1\r\nHost: podsla\r\nContent-Typ
 PROGRAM: Final = """
 import sys
 from pathlib import Path
+from webhook.queue import Queue
 from webhook.server import Listen, Settings, serve_files
-folder, port, poll_s = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+folder, port, options = Path(sys.argv[1]), int(sys.argv[2]), eval(sys.argv[3])
+options = {"body_timeout_s": 3, "certificate_poll_s": 600, "handover_s": 1, **options}
 serve_files(
     Settings((folder / "catalog.yaml",), "kubernetes", folder / "namespaces.yaml"),
-    Listen("127.0.0.1", port, folder / "tls.crt", folder / "tls.key", body_timeout_s=3, certificate_poll_s=poll_s),
+    Listen("127.0.0.1", port, folder / "tls.crt", folder / "tls.key", **options),
 )
 """
 NAMESPACES: Final = """
@@ -80,7 +82,7 @@ class Running:
 def write_certificate(folder: Path, serial: int = 1) -> None:
     """Make a certificate for 127.0.0.1 that signs itself, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "podsla-webhook")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"podsla-webhook-{serial}")])
     now = datetime.now(UTC)
     builder = x509.CertificateBuilder(name, name, key.public_key(), serial)
     builder = builder.not_valid_before(now - timedelta(hours=1)).not_valid_after(now + timedelta(days=1))
@@ -93,13 +95,14 @@ def write_certificate(folder: Path, serial: int = 1) -> None:
     (folder / "tls.key").write_bytes(key.private_bytes(*pem))
 
 
-def start(folder: Path, *, certificate_poll_s: float = 600) -> Running:
+def start(folder: Path, options: str = "{}") -> Running:
+    """Start a server; *options* are further fields of `Listen`, as a literal of Python."""
     write_certificate(folder)
     (folder / "catalog.yaml").write_text(catalog_text())
     (folder / "namespaces.yaml").write_text(NAMESPACES)
     with closing(socket.create_server(("127.0.0.1", 0))) as free:
         port: int = free.getsockname()[1]
-    command = [sys.executable, "-c", PROGRAM, str(folder), str(port), str(certificate_poll_s)]
+    command = [sys.executable, "-c", PROGRAM, str(folder), str(port), options]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             command, stdout=log, stderr=subprocess.STDOUT, cwd=Path(__file__).parents[2], env={**os.environ}
@@ -327,7 +330,7 @@ def test_sighup_takes_over_a_new_catalogue_and_certificate_and_keeps_the_last_go
     until(lambda: size() == "middle", "the new catalogue, over the new certificate", own_server)
 
     catalog.write_text("kind: SpecCatalog\n")
-    until(lambda: "Stopped old worker" in own_server.log(), "the first reload to end", own_server)
+    until(lambda: "replaced the worker" in own_server.log(), "the first reload to end", own_server)
     own_server.process.send_signal(signal.SIGHUP)
     until(lambda: "reload refused" in own_server.log(), "the refusal", own_server)
     assert size() == "middle"
@@ -335,7 +338,7 @@ def test_sighup_takes_over_a_new_catalogue_and_certificate_and_keeps_the_last_go
 
 @pytest.mark.wire
 def test_a_renewed_certificate_is_taken_over_without_a_signal_once_its_key_is_there(tmp_path: Path) -> None:
-    running = start(tmp_path, certificate_poll_s=0.1)
+    running = start(tmp_path, '{"certificate_poll_s": 0.1}')
     try:
         old_key = (tmp_path / "tls.key").read_bytes()
         write_certificate(tmp_path, serial=2)

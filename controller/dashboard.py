@@ -1,0 +1,111 @@
+"""The Grafana dashboard, made of panels that each ask one question. `make manifests` writes it. Pure."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+COLUMNS: Final = 3
+WIDTH, HEIGHT = 8, 7
+_SOURCE: Final = {"type": "prometheus", "uid": "${source}"}
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """
+    A question, and what answers it.
+
+    Attributes:
+        queries: PromQL, and how a series is called in the legend.
+        unit: As Grafana names it.
+    """
+
+    title: str
+    queries: Sequence[tuple[str, str]]
+    unit: str = "short"
+
+
+def _latency(quantile: float) -> str:
+    rate = "sum by (le, outcome) (rate(podsla_admission_duration_seconds_bucket[$__rate_interval]))"
+    return f"histogram_quantile({quantile}, {rate})"
+
+
+def _rate(by: str, metric: str) -> str:
+    return f"sum by ({by}) (rate({metric}[$__rate_interval]))"
+
+
+PANELS: Final = (
+    Panel("How many reviews are answered?",
+          [(_rate("outcome", "podsla_admission_requests_total"), "{{outcome}}")], "reqps"),
+    Panel("How long does one in a hundred take?", [(_latency(0.99), "{{outcome}}")], "s"),
+    Panel("How long does one in two take?", [(_latency(0.5), "{{outcome}}")], "s"),
+    Panel("Why are pods refused?", [(_rate("reason", "podsla_admission_refusals_total"), "{{reason}}")], "reqps"),
+    Panel("Which classes refuse pods?",
+          [(_rate("sla_class", "podsla_admission_refusals_total"), "{{sla_class}}")], "reqps"),
+    Panel("What gets no decision?", [(_rate("kind", "podsla_admission_errors_total"), "{{kind}}")], "reqps"),
+    Panel("How many calls wait?", [("podsla_admission_waiting", "{{pod}}")]),
+    Panel("With how many bytes?", [("podsla_admission_waiting_bytes", "{{pod}}")], "bytes"),
+    Panel("Which revision is served?", [("count by (revision) (podsla_catalog_info)", "{{revision}}")]),
+    Panel("How many classes and sizes are served?", [
+        ("max(podsla_catalog_classes)", "classes"), ("max(podsla_catalog_sizes)", "sizes"),
+    ]),
+    Panel("What is accepted?", [
+        ("podsla_catalog_accepted", "{{catalog}}"), ("max(podsla_target_accepted)", "target"),
+    ]),
+    Panel("How many pods has each class?", [("max by (sla_class) (podsla_class_pods)", "{{sla_class}}")]),
+    Panel("Whose promises no longer hold?", [
+        ("max by (sla_class) (podsla_class_misfits)", "{{sla_class}}"), ("max(podsla_nodes_held)", "nodes held"),
+    ]),
+    Panel("How many nodes have a known size?", [("max by (known) (podsla_nodes)", "{{known}}")]),
+    Panel("Until when are certificates valid?", [
+        ("min by (certificate) (podsla_certificate_expiry_timestamp_seconds) - time()", "{{certificate}}"),
+    ], "s"),
+    Panel("Who leads?", [("podsla_controller_leading", "{{pod}}")]),
+    Panel("How long does a round take?", [
+        ("histogram_quantile(0.99, sum by (le, reconciler) "
+         "(rate(podsla_reconcile_duration_seconds_bucket[$__rate_interval])))", "{{reconciler}}"),
+    ], "s"),
+    Panel("What fails in the controller?", [(_rate("reconciler", "podsla_reconcile_errors_total"), "{{reconciler}}")]),
+)  # fmt: skip
+
+
+def dashboard() -> dict[str, Any]:
+    """Write the dashboard as Grafana imports it."""
+    return {
+        "title": "podsla",
+        "uid": "podsla",
+        "schemaVersion": 39,
+        "time": {"from": "now-1h", "to": "now"},
+        "refresh": "30s",
+        "templating": {"list": [{"name": "source", "type": "datasource", "query": "prometheus"}]},
+        "panels": list(_panels()),
+    }
+
+
+def _panels() -> Iterator[dict[str, Any]]:
+    for number, panel in enumerate(PANELS):
+        row, column = divmod(number, COLUMNS)
+        yield {
+            "id": number + 1,
+            "title": panel.title,
+            "type": "timeseries",
+            "datasource": _SOURCE,
+            "gridPos": {"x": column * WIDTH, "y": row * HEIGHT, "w": WIDTH, "h": HEIGHT},
+            "fieldConfig": {"defaults": {"unit": panel.unit, "min": 0}, "overrides": []},
+            "targets": [
+                {"refId": "ABC"[index], "datasource": _SOURCE, "expr": expression, "legendFormat": legend}
+                for index, (expression, legend) in enumerate(panel.queries)
+            ],
+        }
+
+
+def config_map() -> dict[str, Any]:
+    """Wrap the dashboard in the ConfigMap that Grafana's sidecar looks for."""
+    labels = {"grafana_dashboard": "1"}
+    metadata = {"name": "podsla-dashboard", "namespace": "podsla-system", "labels": labels}
+    data = {"podsla.json": json.dumps(dashboard(), indent=1)}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+
+
+if __name__ == "__main__":
+    print(json.dumps(config_map(), indent=1))

@@ -1,0 +1,162 @@
+"""What happens to podsla while pods are created; each event returns when its effect has passed."""
+
+import os
+import signal
+import subprocess
+import time
+from base64 import b64decode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from cryptography import x509
+
+from controller.certificates import CA_SECRET, LEAF_SECRET
+from kube.api import PatchKind
+from kube.kinds import SECRETS, SPEC_CATALOGS
+from tests.cluster.install import NAMESPACE, PODSLA
+from tests.soak.stand import WAIT_S, Stand
+from tests.waiting import eventually
+
+ROTATION_S: Final = 180.0  # a new CA is published for a minute before it signs
+TAKEN_OVER_S: Final = 20.0  # a replica looks for a new Secret every 5 s, its server for new files every 5 s
+CATALOG: Final = "soak"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """
+    Something that happens.
+
+    Attributes:
+        happen: Makes it happen, and returns when its effect has passed.
+        planned: No admission may fail. Otherwise those that do are counted.
+        api_down: The API server itself answers nothing for a while.
+    """
+
+    name: str
+    happen: Callable[[Stand], None]
+    planned: bool = True
+    api_down: bool = False
+
+
+def rotate_leaf(stand: Stand) -> None:
+    """The certificate is issued anew, under the same CA, and taken over."""
+    before = _issued(stand, LEAF_SECRET)
+    stand.api.delete(SECRETS, LEAF_SECRET, NAMESPACE)
+    eventually(lambda: _issued(stand, LEAF_SECRET) not in (None, before), "a new certificate", WAIT_S)
+    time.sleep(TAKEN_OVER_S)
+
+
+def rotate_ca(stand: Stand) -> None:
+    """A new CA is made, published beside the old one, and signs."""
+    before = _issuer_key(stand)
+    stand.api.delete(SECRETS, CA_SECRET, NAMESPACE)
+    eventually(lambda: _issuer_key(stand) != before, "a certificate of a new CA", ROTATION_S)
+    time.sleep(TAKEN_OVER_S)
+
+
+def roll(stand: Stand) -> None:
+    """Both replicas are replaced, one after the other, as a Deployment does."""
+    for port in list(stand.replicas):
+        stand.start_replica()
+        stand.end_replica(port)
+
+
+def kill(stand: Stand) -> None:
+    """A replica is killed, and replaced by another."""
+    stand.kill_replica(next(iter(stand.replicas)))
+    stand.start_replica()
+
+
+def restart_api_server(stand: Stand) -> None:
+    """The API server ends and comes back."""
+    stand.restart_api_server()
+
+
+def restart_etcd(stand: Stand) -> None:
+    """etcd ends and comes back."""
+    stand.restart_etcd()
+    eventually(lambda: stand.api.send("GET", "/readyz").status == 200, "the API server is ready", WAIT_S)
+
+
+def edit_well(stand: Stand) -> None:
+    """A catalogue gets another figure, which is accepted."""
+    _edit(stand, {"sizes": [_size(str(time.monotonic_ns() % 1_000 + 1_000))]}, accepted="True")
+
+
+def edit_badly(stand: Stand) -> None:
+    """A catalogue gets an edit that is refused, a replica starts meanwhile, and the edit is taken back."""
+    _edit(stand, {"sizes": [_size("1000")], "classes": [{"name": "x", "fallback": ["nobody"]}]}, accepted="False")
+    port = next(iter(stand.replicas))
+    stand.start_replica()
+    stand.end_replica(port)
+    edit_well(stand)
+
+
+def pause_leader(stand: Stand, for_s: float) -> None:
+    """The leading controller stands still, and wakes up when another one leads."""
+    paused = stand.leader()
+    os.kill(paused.pid, signal.SIGSTOP)
+    try:
+        time.sleep(for_s)
+        eventually(lambda: stand.leader() != paused, "another controller leads", WAIT_S)
+    finally:
+        os.kill(paused.pid, signal.SIGCONT)
+
+
+def events(pause_s: float) -> list[Event]:
+    """List everything that can happen."""
+    return [
+        Event("certificate rotated", rotate_leaf),
+        Event("CA rotated", rotate_ca),
+        Event("rolling restart", roll),
+        Event("replica killed", kill, planned=False),
+        Event("API server restarted", restart_api_server, api_down=True),
+        Event("etcd restarted", restart_etcd, api_down=True),
+        Event("catalogue edited well", edit_well),
+        Event("catalogue edited badly, a replica replaced meanwhile", edit_badly),
+        Event(f"leader paused for {pause_s:g} s", lambda stand: pause_leader(stand, pause_s)),
+    ]
+
+
+def publish(stand: Stand) -> None:
+    """Publish the shipped catalogues and our own, as a platform team does."""
+    env = {**os.environ, "KUBECONFIG": str(stand.cluster.kubeconfig)}
+    subprocess.run([PODSLA, "catalog", "apply", "ecs", "classes"], env=env, check=True, capture_output=True)
+    edit_well(stand)
+
+
+def _size(pps: str) -> dict[str, Any]:
+    return {"name": "soak.c.large", "vcpu": "4", "memory": "8Gi", "network": {"pps": pps}}
+
+
+def _edit(stand: Stand, spec: Mapping[str, Any], *, accepted: str) -> None:
+    body = {"apiVersion": "podsla.io/v1beta1", "kind": "SpecCatalog", "metadata": {"name": CATALOG}, "spec": spec}
+    stand.api.patch(SPEC_CATALOGS, CATALOG, body, kind=PatchKind.APPLY)
+
+    def judged() -> bool:
+        found = stand.api.get(SPEC_CATALOGS, CATALOG) or {}
+        status = found.get("status", {})
+        conditions = {each["type"]: each for each in status.get("conditions", ())}
+        newest = conditions["Accepted"].get("observedGeneration") == found["metadata"]["generation"]
+        return bool(newest and conditions["Accepted"]["status"] == accepted)
+
+    eventually(judged, f"catalogue {CATALOG} is judged {accepted}", WAIT_S)
+
+
+def _issued(stand: Stand, name: str) -> int | None:
+    certificate = _certificate(stand, name)
+    return None if certificate is None else certificate.serial_number
+
+
+def _issuer_key(stand: Stand) -> bytes | None:
+    certificate = _certificate(stand, LEAF_SECRET)
+    if certificate is None:
+        return None
+    return certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
+
+
+def _certificate(stand: Stand, name: str) -> x509.Certificate | None:
+    data = (stand.api.get(SECRETS, name, NAMESPACE) or {}).get("data") or {}
+    return x509.load_pem_x509_certificate(b64decode(data["tls.crt"])) if data.get("tls.crt") else None
