@@ -12,7 +12,7 @@ from typing import Final
 
 from bench.cluster.load import PODS, Server, clear, create_pods
 from bench.cluster.plan import Created
-from bench.cluster.stand import OURS, pod_of
+from bench.cluster.stand import OURS, pods_of
 from catalog.keys import RECORD
 from catalog.merged import read_merged
 from kube.api import ApiError
@@ -49,10 +49,12 @@ class Told:
     What a soak saw.
 
     Attributes:
+        began_s: When the first pod was due, by `time.perf_counter`: what all its moments count from.
         unpublished: Revisions that pods were decided with, and no catalogue ever had.
         usage: By process: memory in MiB, descriptors and threads, when it was first looked at and last.
     """
 
+    began_s: float = 0.0
     made: list[Created] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
     revisions: set[str] = field(default_factory=set)
@@ -93,21 +95,22 @@ def soak(stand: Stand, for_s: float, seed: int, pause_s: float, report: Callable
     """Create pods for at least *for_s* seconds, and go on until every event has happened once."""
     publish(stand)
     _wait_for_sizes(stand)
-    told, chance, stopped = Told(), random.Random(seed), threading.Event()  # noqa: S311 - an order, no secret
-    began_s = time.perf_counter()
+    told, chance = Told(), random.Random(seed)  # noqa: S311 - an order, no secret
+    begun, stopped = threading.Event(), threading.Event()
     threads = [
-        threading.Thread(target=_create, args=(stand, told, stopped)),
+        threading.Thread(target=_create, args=(stand, told, begun, stopped)),
         threading.Thread(target=_look, args=(stand, told, stopped)),
     ]
     for thread in threads:
         thread.start()
     try:
-        while not told.spans or time.perf_counter() - began_s < for_s:
+        begun.wait()
+        while not told.spans or time.perf_counter() - told.began_s < for_s:
             everything = events(pause_s)
             for event in chance.sample(everything, len(everything)):
-                if time.perf_counter() - began_s > for_s and len(told.spans) >= len(everything):
+                if time.perf_counter() - told.began_s > for_s and len(told.spans) >= len(everything):
                     break
-                _happen(stand, told, event, began_s, report)
+                _happen(stand, told, event, report)
     finally:
         stopped.set()
         for thread in threads:
@@ -115,28 +118,29 @@ def soak(stand: Stand, for_s: float, seed: int, pause_s: float, report: Callable
     return told
 
 
-def _happen(stand: Stand, told: Told, event: Event, began_s: float, report: Callable[[str], None]) -> None:
-    at_s = time.perf_counter() - began_s
+def _happen(stand: Stand, told: Told, event: Event, report: Callable[[str], None]) -> None:
+    at_s = time.perf_counter() - told.began_s
     report(f"{at_s:6.0f} s  {event.name}")
     try:
         event.happen(stand)
     finally:
-        told.spans.append(Span(event, at_s, time.perf_counter() - began_s))
+        told.spans.append(Span(event, at_s, time.perf_counter() - told.began_s))
     time.sleep(SETTLE_S)
 
 
-def _create(stand: Stand, told: Told, stopped: threading.Event) -> None:
+def _create(stand: Stand, told: Told, begun: threading.Event, stopped: threading.Event) -> None:
     """Whoever comes late, after an API server that was away, leaves out what is past: no burst of all of it follows."""
 
     def moments() -> Iterator[float]:
-        began_s = time.perf_counter()
+        told.began_s = time.perf_counter()
+        begun.set()
         for due_s in count(step=1 / PER_S):
             if stopped.is_set():
                 return
-            if time.perf_counter() - began_s < due_s + LATE_S:
+            if time.perf_counter() - told.began_s < due_s + LATE_S:
                 yield due_s
 
-    told.made += create_pods(Server.of(stand.cluster.kubeconfig), HOME, pod_of(OURS), moments(), CONNECTIONS)
+    told.made += create_pods(Server.of(stand.cluster.kubeconfig), HOME, pods_of(OURS), moments(), CONNECTIONS)
 
 
 def _look(stand: Stand, told: Told, stopped: threading.Event) -> None:
@@ -163,7 +167,7 @@ def _count(stand: Stand, told: Told) -> None:
 
 def _wait_for_sizes(stand: Stand) -> None:
     def sized() -> bool:
-        [one] = create_pods(Server.of(stand.cluster.kubeconfig), HOME, pod_of(OURS), [0.0], 1)
+        [one] = create_pods(Server.of(stand.cluster.kubeconfig), HOME, pods_of(OURS), [0.0], 1)
         return one.sized
 
     eventually(sized, "podsla serves the catalogues")

@@ -198,7 +198,9 @@ def test_a_worker_that_cannot_start_replaces_none(tmp_path: Path) -> None:
 def held(server: Running, body: bytes) -> ssl.SSLSocket:
     """A call whose body has begun and does not end."""
     raw = server.raw()
-    raw.sendall(HEAD + f"Content-Length: {len(body)}\r\n\r\n".encode() + body[:10])
+    raw.sendall(
+        HEAD.replace(b"timeout=10s", b"timeout=60s") + f"Content-Length: {len(body)}\r\n\r\n".encode() + body[:10]
+    )
     return raw
 
 
@@ -211,8 +213,8 @@ def metric(server: Running, line: str) -> bool:
 @pytest.mark.parametrize(
     ("options", "length"),
     [
-        pytest.param('{"queue": Queue(max_calls=4)}', 1_000, id="in number"),
-        pytest.param('{"queue": Queue(max_bytes=4 << 20)}', 1 << 20, id="in bytes"),
+        pytest.param('{"queue": Queue(max_calls=4), "body_timeout_s": 60}', 1_000, id="in number"),
+        pytest.param('{"queue": Queue(max_bytes=4 << 20), "body_timeout_s": 60}', 1 << 20, id="in bytes"),
     ],
 )
 def test_row_21_what_waits_is_bounded_and_who_comes_past_it_is_told_to_come_again(
@@ -220,8 +222,8 @@ def test_row_21_what_waits_is_bounded_and_who_comes_past_it_is_told_to_come_agai
 ) -> None:
     """Without the bound the fifth call is answered 200; without the exemption of GET, /readyz fails too."""
     body = body_of().ljust(length)
-    with running(tmp_path, options) as server:
-        waiting = [held(server, body) for _ in range(4)]
+    with running(tmp_path, options) as server, ExitStack() as opened:
+        waiting = [opened.enter_context(closing(held(server, body))) for _ in range(4)]
         until(lambda: metric(server, "podsla_admission_waiting 4.0"), "four calls to wait", server)
         with closing(server.connect()) as connection:
             connection.request("POST", "/mutate?timeout=5s", body, JSON)
@@ -233,7 +235,6 @@ def test_row_21_what_waits_is_bounded_and_who_comes_past_it_is_told_to_come_agai
         for raw in waiting:
             raw.sendall(body[10:])
             assert size_of(read_answer(raw)) == "medium"
-            raw.close()
         with closing(server.connect()) as connection:
             assert size_of(post(connection, body)) == "medium"
         assert metric(server, "podsla_admission_waiting 0.0")
@@ -288,7 +289,7 @@ def test_row_5_reviews_of_7_mib_at_once_are_answered_in_bounded_memory(tmp_path:
         waiting = [held(server, body) for _ in range(4)]
         until(lambda: metric(server, "podsla_admission_waiting 4.0"), "four calls to wait", server)
         with closing(server.raw()) as raw:
-            raw.sendall(HEAD + f"Content-Length: {len(body)}\r\n\r\n".encode())
+            raw.sendall(HEAD.replace(b"timeout=10s", b"timeout=60s") + f"Content-Length: {len(body)}\r\n\r\n".encode())
             assert read_answer(raw)[0] == 503
         for raw in waiting:
             raw.sendall(body[10:])
