@@ -11,7 +11,8 @@ from catalog.schema import API_VERSION
 PRIORITY_CLASS: Final = "podsla-placeholder"
 GRACE_S: Final = 3600  # it ends on the agent's word, and the kubelet keeps the device until then
 CONTAINER: Final = "hold"
-_OWN: Final = {"cpu": "10m", "memory": "32Mi"}
+_REQUESTS: Final = {"cpu": "10m", "memory": "32Mi"}
+_LIMITS: Final = {"cpu": "500m", "memory": "64Mi"}  # it starts as Python does, and hears nothing before it has
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ def read_pod(thing: Object) -> Pod:
 
 def placeholder(attachment: Attachment, target: Pod, image: str) -> dict[str, Any]:
     """Write the pod that reserves for an attachment, on the node of its target."""
-    amounts = {**_OWN, attachment.spec.resource: str(attachment.spec.count)}
+    reserved = {attachment.spec.resource: str(attachment.spec.count)}
     owner = {
         "apiVersion": API_VERSION,
         "kind": KIND,
@@ -126,7 +127,7 @@ def placeholder(attachment: Attachment, target: Pod, image: str) -> dict[str, An
                     "args": ["gpu", "hold"],
                     # It holds the GPU and never uses it, whatever a runtime makes of that resource.
                     "env": [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}],
-                    "resources": {"requests": amounts, "limits": amounts},
+                    "resources": {"requests": _REQUESTS | reserved, "limits": _LIMITS | reserved},
                     "securityContext": {
                         "allowPrivilegeEscalation": False,
                         "readOnlyRootFilesystem": True,

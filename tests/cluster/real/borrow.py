@@ -1,11 +1,10 @@
-"""EDGE: attachments in a real cluster: what a user creates, what the controller adds, and what a pod can open."""
+"""EDGE: attachments in a real cluster: what a user creates, what becomes of it, and what a pod can open."""
 
 import json
 from typing import Any, Final
 
-from attach.api import placeholder_name
 from kube.api import Object
-from kube.kinds import GPU_ATTACHMENTS, PODS
+from kube.kinds import GPU_ATTACHMENTS
 from tests.cluster.archives import PODSLA
 from tests.cluster.real.pods import NAMESPACE, create_pod
 from tests.system.user import User
@@ -13,13 +12,6 @@ from tests.waiting import eventually
 
 SLEEPER: Final = "trap exit TERM; while :; do sleep 1; done"
 MOVES_S: Final = 240.0  # software emulation on a busy machine
-RESTRICTED: Final = {
-    "allowPrivilegeEscalation": False,
-    "capabilities": {"drop": ["ALL"]},
-    "readOnlyRootFilesystem": True,
-    "runAsNonRoot": True,
-    "seccompProfile": {"type": "RuntimeDefault"},
-}
 
 
 def create_borrower(user: User, name: str, node: str) -> None:
@@ -55,61 +47,6 @@ def create_attachment(user: User, name: str, pod: str, **spec: Any) -> Object:
     found = user.api.get(GPU_ATTACHMENTS, name, NAMESPACE)
     assert found is not None
     return found
-
-
-def reserve(user: User, attachment: Object, node: str) -> str:
-    """Do what the controller does of an attachment: create its placeholder, and write both into its status."""
-    meta, spec = attachment["metadata"], attachment["spec"]
-    pod = user.api.get(PODS, spec["podName"], NAMESPACE)
-    assert pod is not None
-    holder = user.api.create(PODS, _placeholder(attachment, node), NAMESPACE)
-    status = {
-        "node": node,
-        "podUID": pod["metadata"]["uid"],
-        "container": "main",
-        "placeholder": {"name": holder["metadata"]["name"], "uid": holder["metadata"]["uid"]},
-    }
-    user.api.patch(GPU_ATTACHMENTS, meta["name"], {"status": status}, namespace=NAMESPACE, subresource="status")
-    return str(holder["metadata"]["name"])
-
-
-def _placeholder(attachment: Object, node: str) -> Object:
-    meta, spec = attachment["metadata"], attachment["spec"]
-    held = {spec["resource"]: str(spec["count"])}
-    here = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
-    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [here]}}}
-    owner = {
-        "apiVersion": "podsla.io/v1beta1",
-        "kind": "GPUAttachment",
-        "name": meta["name"],
-        "uid": meta["uid"],
-        "controller": True,
-        "blockOwnerDeletion": True,
-    }
-    container = {
-        "name": "hold",
-        "image": PODSLA,
-        "imagePullPolicy": "Never",
-        "args": ["gpu", "hold"],
-        "resources": {"requests": {"cpu": "1m", "memory": "16Mi", **held}, "limits": held},
-        "securityContext": {**RESTRICTED, "runAsUser": 65532},
-    }
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "name": placeholder_name(meta["uid"]),
-            "labels": {"podsla.io/placeholder": meta["uid"]},
-            "ownerReferences": [owner],
-        },
-        "spec": {
-            "restartPolicy": "Never",
-            "terminationGracePeriodSeconds": 3600,
-            "automountServiceAccountToken": False,
-            "affinity": affinity,
-            "containers": [container],
-        },
-    }
 
 
 def has_condition(thing: Object, kind: str) -> bool:
