@@ -57,6 +57,7 @@ PANELS: Final = (
         ("max by (sla_class) (podsla_class_misfits)", "{{sla_class}}"), ("max(podsla_nodes_held)", "nodes held"),
     ]),
     Panel("How many nodes have a known size?", [("max by (known) (podsla_nodes)", "{{known}}")]),
+    Panel("Who borrows GPUs?", [("max by (state) (podsla_gpu_attachments)", "{{state}}")]),
     Panel("Until when are certificates valid?", [
         ("min by (certificate) (podsla_certificate_expiry_timestamp_seconds) - time()", "{{certificate}}"),
     ], "s"),
