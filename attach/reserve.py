@@ -136,6 +136,8 @@ def decide(attachment: Attachment, seen: Seen) -> Action:
 
 
 def _after_the_end(attachment: Attachment, seen: Seen) -> Action:
+    if attachment.status.queue_position:  # its agent was faster than our word that it waits no more
+        return Report({"queuePosition": 0})
     pod = seen.placeholder
     if pod is not None and is_own(pod, attachment):
         return Idle(LOOK_AGAIN_S) if pod.deleting else Withdraw(pod)

@@ -93,7 +93,7 @@ def ended(lending: Lending, name: str, kind: Type, reason: str, where: str = "",
     """The attachment ends so, and nothing is left of it but the object."""
     attachment = lending.until(name, kind, where, timeout_s)
     assert attachment.status.condition(kind)["reason"] == reason
-    assert attachment.status.queue_position == 0
+    eventually(lambda: lending.read(name, where).status.queue_position == 0, "it waits no more")
     eventually(lambda: lending.placeholder(attachment) is None, "the placeholder is gone")
     eventually(lambda: not lending.read(name, where).finalized, "the finalizer is gone")
 
