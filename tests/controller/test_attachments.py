@@ -3,11 +3,9 @@
 import threading
 from collections.abc import Iterator
 from itertools import count
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from pytest_kind import KindCluster
 
 from attach.api import Type, placeholder_name
 from controller.attachments import Attachments
@@ -17,6 +15,7 @@ from controller.world import World
 from kube.api import Api, Object, Resource
 from kube.kinds import EVENTS, GPU_ATTACHMENTS, NAMESPACES, PODS
 from tests.cluster.install import PODSLA, service_account_kubeconfig
+from tests.cluster.own import own_cluster
 from tests.cluster.state import load_cluster
 from tests.controller.borrowing import SYSTEM, Agent, Lending, controlling
 from tests.controller.test_crashes import Crash, Mortal
@@ -36,23 +35,18 @@ _numbers = count()
 @pytest.fixture(scope="module")
 def lent(request: pytest.FixtureRequest) -> Iterator[Lending]:
     """Two nodes, of one and of two GPUs."""
-    kind, kubectl = (Path(request.config.getoption(name)) for name in ("kind_bin", "kind_kubectl_bin"))
-    cluster = KindCluster(NAME, kind_path=kind, kubectl_path=kubectl)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PODSLA_CLUSTER_PROFILE", "control-plane+kwok=1")
-        cluster.create()
-    user = User(cluster, PODSLA)
-    run(user, "apply", "--server-side", "-k", str(MANIFESTS / "overlays" / "outside"))
-    # Nobody answers for the webhook here; that it leaves placeholders alone is shown in tests/attach.
-    run(user, "delete", "mutatingwebhookconfiguration/podsla", "validatingwebhookconfiguration/podsla-templates")
-    run(user, "wait", "--for=condition=Established", "crd/gpuattachments.podsla.io", "--timeout=30s")
-    running = load_cluster(NAME)
-    assert running is not None
-    lending = Lending(user.api, Api.connect(service_account_kubeconfig(running, "podsla-controller")))
-    for name, gpus in GPUS.items():
-        lending.node(name, gpus)
-    yield lending
-    cluster.delete()
+    with own_cluster(request, NAME, "control-plane+kwok=1") as cluster:
+        user = User(cluster, PODSLA)
+        run(user, "apply", "--server-side", "-k", str(MANIFESTS / "overlays" / "outside"))
+        # Nobody answers for the webhook here; that it leaves placeholders alone is shown in tests/attach.
+        run(user, "delete", "mutatingwebhookconfiguration/podsla", "validatingwebhookconfiguration/podsla-templates")
+        run(user, "wait", "--for=condition=Established", "crd/gpuattachments.podsla.io", "--timeout=30s")
+        running = load_cluster(NAME)
+        assert running is not None
+        lending = Lending(user.api, Api.connect(service_account_kubeconfig(running, "podsla-controller")))
+        for name, gpus in GPUS.items():
+            lending.node(name, gpus)
+        yield lending
 
 
 @pytest.fixture

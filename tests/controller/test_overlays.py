@@ -3,11 +3,9 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from pytest_kind import KindCluster
 
 from controller.metrics import Metrics
 from controller.overlays import LOOK_EVERY_S, Overlays
@@ -17,6 +15,7 @@ from controller.world import World
 from kube.api import Api, ApiError
 from kube.kinds import CONFIG_MAPS, EVENTS, NODE_OVERLAYS
 from tests.cluster.install import NAMESPACE, PODSLA, service_account_kubeconfig
+from tests.cluster.own import own_cluster
 from tests.cluster.state import load_cluster
 from tests.controller.test_crashes import publish
 from tests.manifests.kubectl import MANIFESTS, run
@@ -71,16 +70,11 @@ class Controller:
 @pytest.fixture(scope="module")
 def user(request: pytest.FixtureRequest) -> Iterator[User]:
     """An API server with podsla's manifests, without the component for Karpenter, and without Karpenter."""
-    kind, kubectl = (Path(request.config.getoption(name)) for name in ("kind_bin", "kind_kubectl_bin"))
-    cluster = KindCluster("podsla-overlays", kind_path=kind, kubectl_path=kubectl)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PODSLA_CLUSTER_PROFILE", "control-plane")
-        cluster.create()
-    user = User(cluster, PODSLA)
-    run(user, "apply", "--server-side", "-k", str(MANIFESTS / "overlays" / "outside"))
-    run(user, "wait", "--for=condition=Established", "crd/speccatalogs.podsla.io", "--timeout=30s")
-    yield user
-    cluster.delete()
+    with own_cluster(request, "podsla-overlays", "control-plane") as cluster:
+        user = User(cluster, PODSLA)
+        run(user, "apply", "--server-side", "-k", str(MANIFESTS / "overlays" / "outside"))
+        run(user, "wait", "--for=condition=Established", "crd/speccatalogs.podsla.io", "--timeout=30s")
+        yield user
 
 
 @pytest.fixture

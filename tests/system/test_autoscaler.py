@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from pytest_kind import KindCluster
 
 from catalog.keys import INSTANCE_TYPE
 from catalog.load import shipped_targets
@@ -13,6 +12,7 @@ from kube.api import Resource
 from kube.kinds import CONFIG_MAPS, NODES
 from tests.cluster.install import NAMESPACE, PODSLA, install
 from tests.cluster.nodes import SIZES
+from tests.cluster.own import own_cluster
 from tests.cluster.state import load_cluster
 from tests.system.user import User
 from tests.waiting import eventually
@@ -30,16 +30,10 @@ PACKETS: Final = {"ecs.g7.4xlarge", "ecs.g7ne.4xlarge"}  # of the twelve those w
 @pytest.fixture(scope="module")
 def buyer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[User]:
     """A cluster without a node, with Karpenter and podsla, whose target lists the types that can be bought."""
-    kind, kubectl = (Path(request.config.getoption(name)) for name in ("kind_bin", "kind_kubectl_bin"))
-    cluster = KindCluster("podsla-karpenter", kind_path=kind, kubectl_path=kubectl)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PODSLA_CLUSTER_PROFILE", "control-plane+karpenter")
-        cluster.create()
-    found = load_cluster(cluster.name)
-    if found is None:
-        cluster.delete()
-        pytest.skip("Karpenter is brought up by the project's own launcher, and kind is in its place")
-    try:
+    with own_cluster(request, "podsla-karpenter", "control-plane+karpenter") as cluster:
+        found = load_cluster(cluster.name)
+        if found is None:
+            pytest.skip("Karpenter is brought up by the project's own launcher, and kind is in its place")
         install(found)
         user = User(cluster, PODSLA)
         metadata = {"name": "podsla-target", "namespace": NAMESPACE}
@@ -47,8 +41,6 @@ def buyer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         user.api.create(CONFIG_MAPS, written, NAMESPACE)
         assert user.podsla("catalog", "apply", "ecs", "classes").returncode == 0
         yield user
-    finally:
-        cluster.delete()
 
 
 def target() -> str:
@@ -73,8 +65,8 @@ def bought(user: User, name: str) -> str:
     """Wait until the pod runs, and name the type of its node."""
 
     def node() -> str:
-        (pod,) = pods(user, name)
-        return str(pod["spec"]["nodeName"]) if pod["status"]["phase"] == "Running" else ""
+        running = [pod for pod in pods(user, name) if pod["status"]["phase"] == "Running"]
+        return str(running[0]["spec"]["nodeName"]) if running else ""
 
     found = user.api.get(NODES, eventually(node, f"{name} runs", BUY_S))
     assert found is not None

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from pytest_kind import KindCluster
 
 from tests.cluster.install import PODSLA, ROOT, install
+from tests.cluster.own import own_cluster
 from tests.cluster.state import load_cluster
 
 pytestmark = pytest.mark.cluster
@@ -33,12 +33,7 @@ STEP_S: Final = 120
 @pytest.fixture(scope="module")
 def shell(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """What the first block of the document sets: a cluster of 40 nodes with podsla in it, and an empty folder."""
-    kind, kubectl = (Path(request.config.getoption(name)) for name in ("kind_bin", "kind_kubectl_bin"))
-    cluster = KindCluster("podsla-day", kind_path=kind, kubectl_path=kubectl)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PODSLA_CLUSTER_PROFILE", "control-plane+kwok=40")
-        cluster.create()
-    try:
+    with own_cluster(request, "podsla-day", "control-plane+kwok=40") as cluster:
         found = load_cluster(cluster.name)
         if found is None:
             pytest.skip("the day is spent in a cluster of the project's own launcher, and kind is in its place")
@@ -46,8 +41,6 @@ def shell(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         path = f"{PODSLA.parent}:{ROOT / 'tests' / 'cluster'}:{os.environ['PATH']}"
         kubeconfig, folder = Path(cluster.kubeconfig_path).absolute(), tmp_path_factory.mktemp("day")
         yield {**os.environ, "KUBECONFIG": str(kubeconfig), "PATH": path, "repo": str(ROOT), "PWD": str(folder)}
-    finally:
-        cluster.delete()
 
 
 def run(script: str, shell: dict[str, str]) -> str:

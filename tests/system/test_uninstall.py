@@ -17,6 +17,7 @@ from nodes.bound import RESOURCES
 from nodes.capacity import LABELS
 from tests.builders import container, pod
 from tests.cluster.install import OVERLAYS, PODSLA, install
+from tests.cluster.own import own_cluster
 from tests.cluster.processes import stop
 from tests.cluster.state import Cluster, Process, load_cluster
 from tests.system.user import User
@@ -40,13 +41,8 @@ NO_CONTROLLER: Final = "no controller is in namespace podsla-system\n"
 @pytest.fixture(scope="module")
 def cluster(request: pytest.FixtureRequest) -> Iterator[KindCluster]:
     """A cluster with four nodes, and no podsla yet."""
-    kind, kubectl = (Path(request.config.getoption(name)) for name in ("kind_bin", "kind_kubectl_bin"))
-    cluster = KindCluster("podsla-uninstall", kind_path=kind, kubectl_path=kubectl)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PODSLA_CLUSTER_PROFILE", "control-plane+kwok=4")
-        cluster.create()
-    yield cluster
-    cluster.delete()
+    with own_cluster(request, "podsla-uninstall", "control-plane+kwok=4") as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import yaml
-from pytest_kind import KindCluster
 
 from kube.kinds import GPU_ATTACHMENTS
 from podsla import gpu
 from podsla.lending import Kubeconfig
 from tests.cluster.install import PODSLA, ROOT
+from tests.cluster.own import own_cluster
 from tests.podsla.lending.agent import UUID, StandInAgent, condition
 from tests.podsla.lending.work import use_cuda
 from tests.system.user import User
@@ -31,35 +31,38 @@ POD = {
 @pytest.fixture(scope="module")
 def admin(request: pytest.FixtureRequest) -> Iterator[User]:
     """An administrator of a cluster without nodes, with the CRD and a pod that may borrow."""
-    kind, kubectl = (Path(request.config.getoption(name)) for name in ("kind_bin", "kind_kubectl_bin"))
-    cluster = KindCluster("podsla-lending", kind_path=kind, kubectl_path=kubectl)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PODSLA_CLUSTER_PROFILE", "control-plane")
-        cluster.create()
-    admin = User(cluster, PODSLA)
-    crd = "crd/gpuattachments.podsla.io"
-    for command in (
-        ("apply", "--server-side", "-f", str(ROOT / "manifests/base/crds")),
-        ("wait", "--for=condition=Established", crd, "--timeout=30s"),
-        ("create", "namespace", NAMESPACE),
-        ("-n", NAMESPACE, "create", "serviceaccount", "borrower"),
-        ("-n", NAMESPACE, "create", "role", "borrower", "--verb=create,get,watch,patch", "--resource=gpuattachments"),
-        (
-            "-n",
-            NAMESPACE,
-            "create",
-            "rolebinding",
-            "borrower",
-            "--role=borrower",
-            f"--serviceaccount={NAMESPACE}:borrower",
-        ),
-    ):
-        done = admin.kubectl(*command)
+    with own_cluster(request, "podsla-lending", "control-plane") as cluster:
+        admin = User(cluster, PODSLA)
+        crd = "crd/gpuattachments.podsla.io"
+        for command in (
+            ("apply", "--server-side", "-f", str(ROOT / "manifests/base/crds")),
+            ("wait", "--for=condition=Established", crd, "--timeout=30s"),
+            ("create", "namespace", NAMESPACE),
+            ("-n", NAMESPACE, "create", "serviceaccount", "borrower"),
+            (
+                "-n",
+                NAMESPACE,
+                "create",
+                "role",
+                "borrower",
+                "--verb=create,get,watch,patch",
+                "--resource=gpuattachments",
+            ),
+            (
+                "-n",
+                NAMESPACE,
+                "create",
+                "rolebinding",
+                "borrower",
+                "--role=borrower",
+                f"--serviceaccount={NAMESPACE}:borrower",
+            ),
+        ):
+            done = admin.kubectl(*command)
+            assert done.returncode == 0, done.stderr
+        done = admin.apply(POD)
         assert done.returncode == 0, done.stderr
-    done = admin.apply(POD)
-    assert done.returncode == 0, done.stderr
-    yield admin
-    cluster.delete()
+        yield admin
 
 
 @pytest.fixture
