@@ -20,6 +20,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("catalogs")]
 
 PODS: Final = Resource("v1", "pods")
 KUBERNETES: Final = shipped_targets()["kubernetes"].read_text()
+CNI: Final = "by: cni-bandwidth"
+CNI_LINE: Final = 1 + next(at for at, line in enumerate(KUBERNETES.splitlines()) if CNI in line)
 
 
 def target(name: str) -> str:
@@ -67,9 +69,9 @@ def good(user: User) -> Iterator[None]:
             id="no YAML",
         ),
         pytest.param(
-            {"target.yaml": target("wrong").replace("by: cni-bandwidth", "by: cni-bandwith")},
-            "configmap/podsla-target:62: spec.consumers[2].by: cannot be 'cni-bandwith'; did you mean cni-bandwidth or "
-            "eci-bandwidth?",
+            {"target.yaml": target("wrong").replace(CNI, "by: cni-bandwith")},
+            f"configmap/podsla-target:{CNI_LINE}: spec.consumers[2].by: cannot be 'cni-bandwith'; did you mean "
+            "cni-bandwidth or eci-bandwidth?",
             "with-cni",
             id="a consumer that does not exist",
         ),
