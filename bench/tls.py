@@ -39,6 +39,13 @@ class Caller:
             for _ in range(CONNECTIONS)
         ]
 
+    def __enter__(self) -> "Caller":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for connection in self.opened:
+            connection.close()
+
     def call(self, connection: ssl.SSLSocket) -> bytes:
         """Send a review and read its answer."""
         self.send(connection)
@@ -143,14 +150,14 @@ def bench_tls(review: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
             key,
         ]
         stack.enter_context(serving(ours, ports[0], folder / "podsla.log"))
-        first = Caller(ports[0], ca, cycle([alike]))
+        first = stack.enter_context(Caller(ports[0], ca, cycle([alike])))
         (folder / "answer.json").write_bytes(first.call(first.opened[0]))
         constant = [*python, "bench.cluster.constant", str(ports[1]), crt, key, str(folder / "answer.json")]
         stack.enter_context(serving(constant, ports[1], folder / "constant.log"))
         callers = {
             "podsla": first,
-            "podsla, each pod another": Caller(ports[0], ca, _others(alike)),
-            "constant": Caller(ports[1], ca, cycle([alike])),
+            "podsla, each pod another": stack.enter_context(Caller(ports[0], ca, _others(alike))),
+            "constant": stack.enter_context(Caller(ports[1], ca, cycle([alike]))),
         }
         yield from _rows("a second over TLS, 8 connections", _rounds(callers, lambda caller: [caller.per_s()]))
         yield from _rows("µs over TLS, one at a time", _rounds(callers, Caller.alone_us), p99=True)

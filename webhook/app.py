@@ -87,7 +87,7 @@ def _route(app: Flask, endpoint: str, view: Callable[[], HttpResponse], method: 
 
 def answer(environment: Environment, endpoint: str, judge: Judge, *, defaulted: bool = False) -> HttpResponse:
     """
-    Answer one review: read it, judge it, count it, log it.
+    Answer one review: read it and judge it; count and log it when the answer is on its way.
 
     Args:
         defaulted: It was sent because its namespace has a default class.
@@ -108,10 +108,17 @@ def answer(environment: Environment, endpoint: str, judge: Judge, *, defaulted: 
     else:
         outcome = _outcome(response)
     duration_s = environment.clock() - started
+    sent = HttpResponse(text, content_type=JSON)
+    sent.call_on_close(partial(_tell, environment, endpoint, outcome, review, response, duration_s))
+    return sent
+
+
+def _tell(
+    environment: Environment, endpoint: str, outcome: str, review: Review, response: Response, duration_s: float
+) -> None:
     refused_class = _refused_class(environment, review) if outcome == "refused" else ""
     environment.recorder.answered(endpoint, outcome, response.reason, duration_s, refused_class)
     _log_decision(endpoint, outcome, review, response, duration_s)
-    return HttpResponse(text, content_type=JSON)
 
 
 def _body(sent: Request) -> bytes:

@@ -18,7 +18,7 @@ from io import BytesIO
 from ipaddress import ip_address
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from flask import Flask
 from granian.constants import HTTPModes, Interfaces, Loops, SSLProtocols, TaskImpl
@@ -273,18 +273,22 @@ class Bridge:
     async def __rsgi__(self, scope: Any, protocol: Any) -> None:
         """Answer one call; the last one of its connection says so."""
         if scope.method == "GET" and scope.path == "/readyz" and self.worker.stage is Stage.LEAVING:
-            self._send(protocol, *_text(503, "this replica is ending"))
+            self._send(protocol, _text(503, "this replica is ending"))
             return
         try:
             answer = await self._answer(scope, protocol)
         except (ProtocolClosed, ProtocolError):
             return  # the caller went away: there is nobody to answer
-        self._send(protocol, *answer)
+        try:
+            self._send(protocol, answer)
+        finally:
+            answer.close()  # counts and logs, for which nobody waits now
 
-    def _send(self, protocol: Any, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+    def _send(self, protocol: Any, answer: "Answered") -> None:
+        headers = answer.headers
         if self.worker.stage is not Stage.SERVING:
             headers = [*headers, ("connection", "close")]
-        protocol.response_bytes(status, headers, body)
+        protocol.response_bytes(answer.status, headers, answer.body)
 
     async def _answer(self, scope: Any, protocol: Any) -> "Answered":
         if scope.method == "GET":  # probes and scrapes are answered however many wait
@@ -301,18 +305,23 @@ class Bridge:
             return _text(503, "too many calls wait here; try again")
         except TimeoutError:
             self.recorder.failed("slow_body")
-            status, headers, text = _text(408, "the body did not come in time")
-            return status, [*headers, ("connection", "close")], text
+            return _text(408, "the body did not come in time", ("connection", "close"))
         self.recorder.failed("too_late")
         return _text(503, "the call waited here for longer than its caller does; try again")
 
 
-Answered: TypeAlias = tuple[int, list[tuple[str, str]], bytes]
+class Answered(NamedTuple):
+    """An answer, and what its application does once it is sent."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+    close: Callable[[], object] = bool
 
 
-def _text(status: int, message: str) -> Answered:
+def _text(status: int, message: str, *headers: tuple[str, str]) -> Answered:
     retry = [("retry-after", str(RETRY_AFTER_S))] if status == 503 else []
-    return status, [("content-type", TEXT), *retry], f"{message}\n".encode()
+    return Answered(status, [("content-type", TEXT), *retry, *headers], f"{message}\n".encode())
 
 
 async def read_body(scope: Any, protocol: Any, place: Place) -> tuple[bytes, int]:
@@ -374,8 +383,4 @@ def call(app: Flask, environ: dict[str, Any]) -> Answered:
         return bytes  # WSGI's write(), which Flask never calls
 
     chunks = app(environ, start_response)
-    try:
-        return status, headers, b"".join(chunks)
-    finally:
-        if hasattr(chunks, "close"):
-            chunks.close()
+    return Answered(status, headers, b"".join(chunks), getattr(chunks, "close", bool))

@@ -13,6 +13,7 @@ import orjson
 from flask import Flask, Response, request
 
 from catalog.keys import DOMAIN
+from webhook.metrics import PrometheusRecorder
 from webhook.server import Listen, serve
 
 UID: Final = b"00000000-0000-0000-0000-000000000000"  # in the answer, where the caller's belongs
@@ -23,6 +24,7 @@ def constant_app(answer: bytes) -> Flask:
     """Build an application that answers every review with *answer*, in the name of the review's own uid."""
     head, tail = answer.split(UID)
     app = Flask("constant", static_folder=None)
+    app.extensions["recorder"] = PrometheusRecorder()  # the server counts there what it refuses
 
     @app.post("/mutate")
     def mutate() -> Response:

@@ -15,21 +15,28 @@ from podsla.summary import counted
 
 LEASE: Final = "podsla-controller"
 STOP_TIMEOUT_S: Final = 60
+DETACH_TIMEOUT_S: Final = 60  # beyond an attachment's own grace period, which a person would not sit out
 RENEWED_S: Final = 6  # within which a holder that lives renews its Lease
 _PUBLISHED: Final = LABELS | RESOURCES  # what the controller writes on nodes
 
 
 @click.command("uninstall")
 @cluster_options
-@click.option("--force", is_flag=True, help="Clean nodes whose pods need podsla.io capacity or labels too.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Clean nodes whose pods need podsla.io capacity or labels too; give up GPUs that do not come back.",
+)
 def uninstall_command(kubeconfig: Path | None, context: str | None, namespace: str, force: bool) -> None:
     """Take out of a cluster what podsla wrote on objects of others; delete its manifests afterwards.
 
-    First the webhook configurations go, so that no pod is ever held up; then the controller is stopped; then capacity
-    and labels are taken off the nodes. A node keeps them while pods on it need them: a kubelet that restarts would fail
-    those pods. Run it again when they are gone, or use --force. Pods keep what they were given.
+    First the webhook configurations go, so that no pod is ever held up; then every lent GPU is taken back; then the
+    controller is stopped; then capacity and labels are taken off the nodes. A node keeps them while pods on it need
+    them: a kubelet that restarts would fail those pods. Run it again when they are gone, or use --force. Pods keep what
+    they were given.
 
-    Exit code 1: some nodes were left as they are, each is named; or the API server did not do as asked.
+    Exit code 1: some nodes were left as they are, or some GPUs are lent still, each is named; or the API server did not
+    do as asked.
 
     \b
       podsla uninstall && kubectl delete --ignore-not-found -k manifests/overlays/default
@@ -39,6 +46,7 @@ def uninstall_command(kubeconfig: Path | None, context: str | None, namespace: s
     try:
         api = Api.connect(kubeconfig, context)
         _delete_configurations(api)
+        detach_all(api, force=force)
         _stop_controller(api, namespace)
         _delete_overlays(api)
         left = _clean_nodes(api, force=force)
@@ -59,6 +67,58 @@ def _delete_configurations(api: Any) -> None:
         say("webhook configurations deleted: from now on every pod is created as it was written")
     else:
         say("no webhook configuration of podsla is there: it is not installed, or was taken out before")
+
+
+def detach_all(api: Any, *, force: bool, patience_s: float = DETACH_TIMEOUT_S) -> None:
+    """
+    Delete every GPUAttachment, and wait until controller and agents have taken the devices back: nobody else does.
+
+    Raises:
+        click.exceptions.Exit: Some are not over, and are not given up by force.
+    """
+    from kube.kinds import GPU_ATTACHMENTS
+
+    seen, end_s = set[str](), time.monotonic() + patience_s
+    while left := _attachments(api):
+        for metadata in (thing["metadata"] for thing in left):
+            if "deletionTimestamp" not in metadata:
+                api.delete(GPU_ATTACHMENTS, metadata["name"], metadata["namespace"])
+        if not seen:
+            note(f"waiting for {counted(len(left), 'GPUAttachment')} to end …", style="dim")
+        seen |= {thing["metadata"]["uid"] for thing in left}
+        if time.monotonic() > end_s:
+            break
+        time.sleep(1)
+    for thing in left:
+        where, name = thing["metadata"]["namespace"], thing["metadata"]["name"]
+        what = f"GPUAttachment {where}/{name} of pod {thing['spec']['podName']}"
+        if force:
+            api.patch(GPU_ATTACHMENTS, name, {"metadata": {"finalizers": None}}, namespace=where)
+            note(f"{what} given up: end that pod, which may have the device still", style="bad")
+        else:
+            note(f"{what} is not over{_state(thing)}; run this again when it is, or use --force", style="bad")
+    if left and not force:
+        raise click.exceptions.Exit(REFUSED)
+    if seen:
+        say(f"{counted(len(seen), 'GPUAttachment')} deleted")
+
+
+def _attachments(api: Any) -> Sequence[Mapping[str, Any]]:
+    from kube.api import ApiError
+    from kube.kinds import GPU_ATTACHMENTS
+
+    try:
+        return list(api.list(GPU_ATTACHMENTS))
+    except ApiError as error:
+        if error.status != 404:  # 404: there is no such kind here
+            raise
+        return ()
+
+
+def _state(attachment: Mapping[str, Any]) -> str:
+    conditions = (attachment.get("status") or {}).get("conditions") or ()
+    said = [f" ({each['type']}: {each['message']})" for each in conditions if each["status"] == "True"]
+    return said[0] if said else ""
 
 
 def _stop_controller(api: Any, namespace: str) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Any, Final
 
+import click
 import pytest
 
 from attach.api import Type, placeholder_name
@@ -14,6 +15,7 @@ from controller.serving import Serving
 from controller.world import World
 from kube.api import Api, Object, Resource
 from kube.kinds import EVENTS, GPU_ATTACHMENTS, NAMESPACES, PODS
+from podsla.commands.uninstall import detach_all
 from tests.cluster.install import PODSLA, service_account_kubeconfig
 from tests.cluster.own import own_cluster
 from tests.cluster.state import load_cluster
@@ -112,6 +114,44 @@ def test_a_gpu_is_lent_to_one_after_the_other_and_taken_back(lending: Lending) -
     assert agent.most == {ONE: 1}
     told = {(e["regarding"]["kind"], e["reason"]) for e in lending.api.list(EVENTS, lending.namespace)}
     assert {("GPUAttachment", "Queued"), ("Pod", "Queued")} <= told
+
+
+def test_uninstall_takes_back_what_is_lent_before_it_stops_the_controller(lending: Lending) -> None:
+    lending.pod("a", ONE)
+    agent = Agent(lending, GPUS)
+    with controlling(lending), agent.working():
+        lending.ask("first", "a")
+        placeholder = lending.placeholder(lending.until("first", Type.ATTACHED))
+
+        detach_all(lending.api, force=False)
+
+    assert placeholder is not None
+    assert list(lending.api.list(GPU_ATTACHMENTS)) == []
+    assert lending.api.get(PODS, placeholder["metadata"]["name"], lending.namespace) is None
+
+
+def test_uninstall_names_what_nobody_takes_back_and_gives_it_up_by_force_alone(
+    lending: Lending, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lending.pod("a", ONE)
+    agent = Agent(lending, GPUS)
+    with controlling(lending), agent.working():
+        lending.ask("first", "a")
+        placeholder = placeholder_name(lending.until("first", Type.ATTACHED).uid)
+
+    with pytest.raises(click.exceptions.Exit) as left:
+        detach_all(lending.api, force=False, patience_s=2)
+
+    assert left.value.exit_code == 1
+    said = f"GPUAttachment {lending.namespace}/first of pod a is not over (Attached: "
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert lending.read("first").finalized
+
+    detach_all(lending.api, force=True, patience_s=2)
+
+    assert list(lending.api.list(GPU_ATTACHMENTS)) == []
+    assert f"{lending.namespace}/first of pod a given up" in " ".join(capsys.readouterr().err.split())
+    lending.api.call("DELETE", PODS.path(lending.namespace, placeholder), body={"gracePeriodSeconds": 0})
 
 
 def test_a_namespace_that_floods_the_queue_waits_behind_its_own(lending: Lending) -> None:

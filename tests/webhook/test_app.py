@@ -39,8 +39,17 @@ def environment(**overrides: Any) -> Environment:
     return replace(defaults, **overrides)
 
 
+class ToTheEnd(FlaskClient):
+    """Reads each answer whole and closes it, as a server does: then it is counted and logged."""
+
+    def open(self, *args: Any, **kwargs: Any) -> Any:
+        return super().open(*args, buffered=True, **kwargs)
+
+
 def client(**overrides: Any) -> FlaskClient:
-    return create_app(environment(**overrides)).test_client()
+    app = create_app(environment(**overrides))
+    app.test_client_class = ToTheEnd
+    return app.test_client()
 
 
 def ask(document: Mapping[str, Any], path: str = "/mutate", **overrides: Any) -> dict[str, Any]:
@@ -512,3 +521,17 @@ def lost(before: Any, after: Any, path: str = "") -> list[str]:
     if isinstance(before, list) and isinstance(after, list) and len(before) <= len(after):
         return [p for i, value in enumerate(before) for p in lost(value, after[i], f"{path}/{i}")]
     return [] if before == after else [path]
+
+
+def test_an_answer_is_on_its_way_before_it_is_counted_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody waits for either."""
+    caplog.set_level(logging.INFO)
+    recorder = PrometheusRecorder()
+    app = create_app(environment(recorder=recorder))
+
+    answer = app.test_client().post("/mutate", data=json.dumps(review()), headers=JSON)
+
+    assert answer.get_json()["response"]["allowed"]
+    assert [record.message for record in caplog.records] == []
+    answer.close()
+    assert [record.message for record in caplog.records] == ["decided"]
