@@ -155,6 +155,16 @@ def test_one_of_two_containers_of_a_pod_gets_the_device(world: RealWorld) -> Non
     assert (web.opens(gpu.path), sidecar.opens(gpu.path)) == (0, errno.EPERM)
 
 
+def test_a_container_that_joins_the_pod_later_gets_nothing(world: RealWorld) -> None:
+    """Case 28: an ephemeral container, as one for debugging, has a cgroup of its own."""
+    gpu, web = world.devices[0], world.start()
+    attach(world, found(world, web), gpu)
+    joined = world.start(Target("default", "web", web.target.uid, new_target().container_id))
+    world.nodes.show(found(world, joined), gpu)
+    attach(world, found(world, web), gpu)
+    assert (web.opens(gpu.path), joined.opens(gpu.path)) == (0, errno.EPERM)
+
+
 def test_a_container_in_a_sandbox_of_its_own_kernel_is_refused(world: RealWorld) -> None:
     """Case 29: gVisor's process has the container's cgroup, and what is behind it can't be given a device."""
     program = world.runtime.root / "runsc-sandbox"
