@@ -4,10 +4,8 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -29,18 +27,9 @@ from attach.reconcile import Desired, Reconciler
 from attach.store import FileStore
 from attach.transitions import State
 from tests.attach.node.containers import Machine, Runtime, hierarchies
+from tests.attach.node.files import PODSLA, attachment, write_desired, write_inventory
 from tests.attach.node.world import RealWorkload, RealWorld
 from tests.waiting import eventually
-
-INVENTORY = """\
-apiVersion: podsla.io/v1beta1
-kind: NodeInventory
-gpus:
-- {{uuid: GPU-0, path: {0.path}, major: {0.major}, minor: {0.minor}}}
-- {{uuid: GPU-1, path: {1.path}, major: {1.major}, minor: {1.minor}}}
-"""
-
-NODE_ATTACHMENTS = "apiVersion: podsla.io/v1beta1\nkind: NodeAttachments\nattachments:\n{}"
 
 
 @pytest.fixture(params=CgroupVersion, ids=str)
@@ -58,9 +47,8 @@ class Agents:
 
     def __init__(self, world: RealWorld, folder: Path) -> None:
         self.world, self.folder = world, folder
-        inventory = folder / "inventory.yaml"
-        inventory.write_text(INVENTORY.format(*world.devices))
-        self.inventory = StaticInventory(inventory)
+        write_inventory(folder, world.devices)
+        self.inventory = StaticInventory(folder / "inventory.yaml")
 
     def run(self, desired: Desired, at: Callable[[str], None] = nowhere, nodes: HostNodes | None = None) -> None:
         """Start an agent, make one pass, end it."""
@@ -187,24 +175,18 @@ def test_watch_follows_the_file_until_it_is_told_to_end(here: Machine, tmp_path:
     hierarchy = detect()
     world = RealWorld(Runtime("runc", hierarchy.version, here, here.folder / "distroless"), hierarchy)
     container, path = world.start(), world.devices[0].path
-    (tmp_path / "inventory.yaml").write_text(INVENTORY.format(*world.devices))
-    desired = tmp_path / "node.yaml"
-    desired.write_text(NODE_ATTACHMENTS.format(""))
-    command = [sys.executable, "-m", "podsla", "agent", "--watch", "--desired", str(desired)]
-    options = ["--inventory", str(tmp_path / "inventory.yaml"), "--state", str(tmp_path / "state"), "--every", "1"]
-    with (tmp_path / "log").open("wb") as log, subprocess.Popen([*command, *options], stdout=log) as agent:
+    files, desired = write_inventory(tmp_path, world.devices), write_desired(tmp_path)
+    command = [*PODSLA, "agent", "--watch", "--desired", str(desired), *files, "--every", "1"]
+    with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, stdout=log) as agent:
         try:
-            of = container.target
-            now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-            item = f"{{uid: u1, namespace: {of.namespace}, podName: {of.pod}, podUID: {of.uid}, containerID: "
-            item += f"{of.container_id}, devices: [GPU-0], renewTime: {now}, leaseSeconds: 600}}"
-            desired.write_text(NODE_ATTACHMENTS.format(f"- {item}\n"))
+            write_desired(tmp_path, attachment("u1", container.target, "GPU-0"))
             eventually(lambda: container.opens(path) == 0, "the container opens the device")
-            desired.write_text(NODE_ATTACHMENTS.format(""))
+            write_desired(tmp_path)
             eventually(lambda: container.opens(path) != 0, "the container no longer opens it")
             eventually(lambda: "Released" in (tmp_path / "log").read_text(), "it is released")
             agent.terminate()
-            assert agent.wait(10) == 0
+            eventually(lambda: agent.poll() is not None, "the agent has ended")
+            assert agent.returncode == 0
         finally:
             agent.kill()
             world.close()
