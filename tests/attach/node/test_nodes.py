@@ -11,6 +11,7 @@ import pytest
 
 from attach.errors import Gone, Refused
 from attach.model import Access, Container, DeviceNode, NodeState, Process, Target
+from attach.processes import HostProcesses
 from tests.attach.contract import attach, detach, found
 from tests.attach.node.containers import new_target
 from tests.attach.node.world import RealWorld
@@ -131,6 +132,17 @@ def test_a_node_of_the_host_is_recognised_and_never_removed(world: RealWorld, wh
         assert world.nodes.state(container, node) is NodeState.HOST
     finally:
         host.unlink()
+
+
+def test_a_tree_that_lies_elsewhere_is_looked_through_once(world: RealWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the kubelet runs in a container: the tests' own tree is below a folder of theirs."""
+    (web, other), processes = (world.start(), world.start()), HostProcesses(world.hierarchy)
+    container, beside = processes.find(web.target), found(world, other)
+    monkeypatch.setattr("attach.processes.belongs_to", lambda *_: pytest.fail("it was looked through again"))
+
+    assert container is not None
+    assert processes.find(web.target) == container
+    assert processes.find(other.target) == beside
 
 
 def test_a_process_id_that_came_round_again_is_not_the_container(world: RealWorld) -> None:
