@@ -1,6 +1,7 @@
 """EDGE: `make demo-attach`: a running container gets a device and gives it back; all that is said is what was seen."""
 
 import errno
+import json
 import subprocess
 import sys
 import time
@@ -56,12 +57,23 @@ def tries(workload: Any, device: DeviceNode) -> None:
 
 
 def agent(version: CgroupVersion, files: list[str], desired: Path) -> None:
-    """One pass of the agent; version 2 may have to be looked for in a mount namespace of its own."""
+    """One pass of the agent, and what it left; version 2 may have to be looked for in a mount namespace of its own."""
+    print("$ podsla agent --desired desired.yaml --once", flush=True)
     argv = [*PODSLA, "agent", "--desired", str(desired), *files, "--once"]
-    subprocess.run(in_version(version, argv), stdout=subprocess.PIPE, text=True, check=False)
-    show = [*PODSLA, "gpu", "inspect", *files]
-    print("$ podsla agent --desired desired.yaml --once && podsla gpu inspect", flush=True)
-    subprocess.run(in_version(version, show), check=False)
+    done = subprocess.run(in_version(version, argv), capture_output=True, text=True, check=False)
+    for line in done.stderr.splitlines():
+        print(f"  {told(line)}", flush=True)
+    print("$ podsla gpu inspect", flush=True)
+    subprocess.run(in_version(version, [*PODSLA, "gpu", "inspect", *files]), check=False)
+
+
+def told(line: str) -> str:
+    """Shorten a line of the agent's log; what is none stands as it is."""
+    try:
+        fields = json.loads(line)
+        return f"{fields['from'] or 'new'} → {fields['to']}: {fields['detail']}"
+    except (ValueError, KeyError):
+        return line
 
 
 if __name__ == "__main__":
