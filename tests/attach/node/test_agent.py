@@ -31,8 +31,8 @@ def test_killed_at_every_point_of_a_lease_from_its_attach_to_its_end(
     engine: RealWorld, agents: Agents, *, beside: bool
 ) -> None:
     """It ends by time, with a process of the pod that has the device open and is told to go."""
-    world, container = engine, engine.start()
-    rules, gpu = allowed(world, container), world.devices[0]
+    container = engine.start()
+    rules, gpu = allowed(engine, container), engine.devices[0]
     others = (agents.wish(container, "stays", "GPU-1", lease_s=MANY_LEASES_S),) if beside else ()
     devices = ("GPU-0",) if beside else ("GPU-0", "GPU-1")
     for stage in ("attach", "end"):
@@ -41,38 +41,38 @@ def test_killed_at_every_point_of_a_lease_from_its_attach_to_its_end(
             lent = agents.wish(container, at, *devices, lease_s=LEASE_S, policy=Policy.TERMINATE)
             died = agents.die(number, *others, lent) if stage == "attach" else None
             agents.run(*others, lent)
-            assert (agents.state(at), accesses(world, container)) == (State.ATTACHED, BOTH_OPEN), at
+            assert (agents.state(at), accesses(engine, container)) == (State.ATTACHED, BOTH_OPEN), at
             if stage == "end":
                 assert container.ask(f"stay open {gpu.path}").error == 0
             agents.clock.ahead_s += LEASE_S
             if died is None:
                 died = agents.die(number, *others, lent)
             agents.run_until(State.RELEASED, at, *others, lent)
-            assert accesses(world, container) == [Access.MISSING, Access.OPENS if beside else Access.MISSING], at
-            assert held_by(world, container, gpu) == [], at
+            assert accesses(engine, container) == [Access.MISSING, Access.OPENS if beside else Access.MISSING], at
+            assert held_by(engine, container, gpu) == [], at
             assert agents.state("stays") is (State.ATTACHED if beside else None), at
             if not died:
                 break
         assert number > 10
     agents.run()
     assert agents.passed == set(POINTS), "a point that no agent was killed at"
-    assert (agents.state("stays"), accesses(world, container)) == (None, NEITHER)
-    assert allowed(world, container) == rules
+    assert (agents.state("stays"), accesses(engine, container)) == (None, NEITHER)
+    assert allowed(engine, container) == rules
 
 
 def test_killed_at_every_point_when_the_reservation_is_lost(engine: RealWorld, agents: Agents) -> None:
-    world, container = engine, engine.start()
+    container = engine.start()
     stays = agents.wish(container, "stays", "GPU-1")
     for number in count(1):
         lent = agents.wish(container, f"u{number}", "GPU-0")
         agents.run(stays, lent)
-        assert accesses(world, container) == BOTH_OPEN
+        assert accesses(engine, container) == BOTH_OPEN
         lost = replace(lent, reservation_lost=True)
         died = agents.die(number, stays, lost)
         agents.run(stays, lost)
         assert agents.state(lent.uid) is State.RELEASED, number
         assert agents.state("stays") is State.ATTACHED
-        assert accesses(world, container) == [Access.MISSING, Access.OPENS], number
+        assert accesses(engine, container) == [Access.MISSING, Access.OPENS], number
         if not died:
             break
     assert number > 10
@@ -105,15 +105,15 @@ def test_watch_follows_the_file_until_it_is_told_to_end(here: Machine, tmp_path:
 
 
 def test_drift_is_made_good_and_counted(engine: RealWorld, agents: Agents) -> None:
-    world, container = engine, engine.start()
-    want, gpu = agents.wish(container, "u1", "GPU-0"), world.devices[0]
+    container = engine.start()
+    want, gpu = agents.wish(container, "u1", "GPU-0"), engine.devices[0]
     agents.run(want)
 
-    world.nodes.hide(found(world, container), gpu)
+    engine.nodes.hide(found(engine, container), gpu)
     agents.run(want)
     assert container.opens(gpu.path) == 0
 
-    world.rules.deny(found(world, container).cgroup, [gpu])
+    engine.rules.deny(found(engine, container).cgroup, [gpu])
     agents.run(want)
     assert container.opens(gpu.path) == 0
     assert repairs(agents) == {"NodeGone": 1, "RuleGone": 1}
@@ -121,14 +121,14 @@ def test_drift_is_made_good_and_counted(engine: RealWorld, agents: Agents) -> No
 
 def test_a_container_that_was_started_again_gets_its_device_again(engine: RealWorld, agents: Agents) -> None:
     """As the kubelet does it: the same pod, another container id."""
-    world, before = engine, engine.start()
-    want, path = agents.wish(before, "u1", "GPU-0"), world.devices[0].path
+    before = engine.start()
+    want, path = agents.wish(before, "u1", "GPU-0"), engine.devices[0].path
     agents.run(want)
     before.end()
     agents.run(want)
     assert agents.state("u1") is State.ATTACHING
 
-    after = world.start(replace(before.target, container_id=before.target.container_id[::-1]))
+    after = engine.start(replace(before.target, container_id=before.target.container_id[::-1]))
     assert after.opens(path) != 0
     agents.run(replace(want, target=after.target))
     assert (agents.state("u1"), after.opens(path)) == (State.ATTACHED, 0)

@@ -28,7 +28,7 @@ def lend(agents: Agents, container: RealWorkload, policy: Policy = Policy.WAIT) 
 def test_a_pod_that_keeps_it_open_is_overdue_and_nobody_else_gets_it(
     engine: RealWorld, agents: Agents, use: str
 ) -> None:
-    world, gpu, (container, other) = engine, engine.devices[0], (engine.start(), engine.start())
+    gpu, container, other = engine.devices[0], engine.start(), engine.start()
     _, released = lend(agents, container)
     assert container.ask(f"stay {use} {gpu.path}").error == 0
     waits = agents.wish(other, "u2", "GPU-0")
@@ -40,7 +40,7 @@ def test_a_pod_that_keeps_it_open_is_overdue_and_nobody_else_gets_it(
     assert container.opens(gpu.path) != 0
     assert other.opens(gpu.path) != 0
 
-    (holder,) = held_by(world, container, gpu)
+    (holder,) = held_by(engine, container, gpu)
     os.kill(holder.process.pid, signal.SIGKILL)
     agents.run_until(State.RELEASED, "u1", released, waits)
     agents.run_until(State.ATTACHED, "u2", released, waits)
@@ -50,7 +50,7 @@ def test_a_pod_that_keeps_it_open_is_overdue_and_nobody_else_gets_it(
 def test_what_another_pod_has_open_is_quarantined_until_it_was_found_free_three_times(
     engine: RealWorld, agents: Agents
 ) -> None:
-    gpu, (container, other, third) = engine.devices[0], (engine.start(), engine.start(), engine.start())
+    gpu, container, other, third = engine.devices[0], engine.start(), engine.start(), engine.start()
     _, released = lend(agents, container)
     assert container.holds(gpu.path) == 0
     given = container.ask("give")
@@ -81,7 +81,7 @@ def test_what_another_pod_has_open_is_quarantined_until_it_was_found_free_three_
 def test_terminate_ends_the_processes_that_have_it_open_and_no_other(
     engine: RealWorld, agents: Agents, use: str, *, deaf: bool
 ) -> None:
-    world, gpu, container = engine, engine.devices[0], engine.start()
+    gpu, container = engine.devices[0], engine.start()
     _, released = lend(agents, container, Policy.TERMINATE)
     if deaf:
         assert container.ask(f"ignore {int(signal.SIGTERM)}").error == 0
@@ -92,8 +92,8 @@ def test_terminate_ends_the_processes_that_have_it_open_and_no_other(
     assert (entry.state, entry.signalled) == (State.VERIFYING, signal.SIGTERM)
     if deaf:
         agents.run(released)
-        assert len(held_by(world, container, gpu)) == 1
+        assert len(held_by(engine, container, gpu)) == 1
         agents.clock.ahead_s += TERM_WITHIN_S
     agents.run_until(State.RELEASED, "u1", released)
-    assert held_by(world, container, gpu) == []
+    assert held_by(engine, container, gpu) == []
     assert container.opens("/dev/null") == 0
