@@ -68,6 +68,7 @@ def _agent(version: CgroupVersion, options: list[str], log: Path) -> Iterator[in
             yield agent.pid
         finally:
             agent.terminate()
+            eventually(lambda: agent.poll() is not None, "the agent has ended")
 
 
 def _family(pid: int) -> list[int]:
