@@ -39,7 +39,7 @@ test-nodes: .venv/ready packages cluster-build ## podsla in pods on real nodes, 
 test-wire: .venv/ready ## the webhook over HTTP and TLS on loopback
 	$(BIN)/pytest -m wire
 
-test-node: .venv/ready ## GPU attach on real containers, both cgroup versions: a minute, as root
+test-node: .venv/ready ## GPU attach on real containers, both cgroup versions: four minutes, as root
 	@tests/attach/node/install-packages
 	$(BIN)/pytest -m node
 

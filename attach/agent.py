@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from attach.cgroupfs import detect
 from attach.clock import SystemClock
@@ -17,11 +17,9 @@ from attach.entry import Entry
 from attach.filesource import FileSource
 from attach.inventory import open_inventory
 from attach.journal import JournalError
-from attach.live import ClusterSource
 from attach.metrics import Metrics
 from attach.nodes import HostNodes
 from attach.observe import Node
-from attach.podresources import KubeletReservations
 from attach.processes import HostProcesses
 from attach.reconcile import Desired, Reconciler, Status
 from attach.rules1 import Rules1
@@ -29,7 +27,9 @@ from attach.rules2 import Rules2
 from attach.store import FileStore
 from attach.systemd import through_systemd
 from catalog.problems import Problem
-from kube.api import Api
+
+if TYPE_CHECKING:
+    from kube.api import Api
 
 _log: Final = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class FromCluster:
         system_namespaces: Whose pods may have any device open, as the device plugin and monitoring do.
     """
 
-    api: Api
+    api: "Api"
     node: str
     socket: Path
     system_namespaces: tuple[str, ...] = ()
@@ -188,6 +188,9 @@ def open_agent(settings: Settings) -> Iterator[Agent]:
 def _open_source(desired: Path | FromCluster, node: Node) -> Source:
     if isinstance(desired, Path):
         return FileSource(desired)
+    from attach.live import ClusterSource  # what speaks to a cluster takes 30 MiB, which a file does not need
+    from attach.podresources import KubeletReservations
+
     reservations = KubeletReservations(desired.socket)
     return ClusterSource(
         desired.api, desired.node, reservations, node.processes, SystemClock(), desired.system_namespaces

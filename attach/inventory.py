@@ -2,7 +2,8 @@
 EDGE: the node's GPUs: from a file, from the NVIDIA driver, or none.
 
 A file may name any character device as a GPU, so that everything can be shown on a node without one. The driver is
-asked through /proc, and through NVML in a child that is ended when it hangs, as it does when a GPU is lost.
+asked through /proc, and through NVML in a child that is ended when it hangs, as it does when a GPU is lost. What NVML
+said holds for a while, as long as /proc stays the same: a child for every pass would cost more than all the rest.
 """
 
 import json
@@ -10,7 +11,9 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +29,7 @@ from catalog.yamltext import parse_documents
 
 MAX_GPUS: Final = 1024
 NVML_DEADLINE_S: Final = 10.0
+HEALTH_EVERY_S: Final = 30.0  # how long NVML's word on a GPU's health may be old
 
 _NODE: Final = {
     "path": text(required=True, regex=r"/dev(/[A-Za-z0-9_][-A-Za-z0-9_.]*)+"),  # below /dev; no part begins with a dot
@@ -147,6 +151,21 @@ def _node(node: Mapping[str, Any]) -> DeviceNode:
     return DeviceNode(node["path"], os.major(rdev), os.minor(rdev))
 
 
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """
+    What NVML said.
+
+    Attributes:
+        of: The driver's texts then, and the files that a driver or a partition that is made anew makes anew.
+        until_s: When it is too old.
+    """
+
+    of: object
+    until_s: float
+    answer: Mapping[str, Any] | None
+
+
 class NvidiaInventory:
     """The GPUs and MIG devices of the NVIDIA driver; their numbers are read every time, since a reload changes them."""
 
@@ -155,34 +174,45 @@ class NvidiaInventory:
         proc: Path = Path("/proc"),
         nvml_command: Sequence[str] = (sys.executable, "-I", nvml.__file__),
         deadline_s: float = NVML_DEADLINE_S,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._proc = proc
         self._nvml = nvml_command
         self._deadline_s = deadline_s
+        self._clock = clock
         self._stuck: subprocess.Popen[bytes] | None = None
+        self._said: _Said | None = None
 
     def gpus(self) -> Sequence[Gpu]:
         """See the port."""
-        driver = self._proc / "driver"
         try:
-            information = {
-                path.name: (path / "information").read_text(encoding="utf-8", errors="replace")
-                for path in sorted((driver / "nvidia/gpus").iterdir())
-            }
-            devices = (self._proc / "devices").read_text(encoding="utf-8")
+            texts, made = self._read()
         except OSError as error:
             raise Unknown("DriverSilent", f"the NVIDIA driver's files can't be read: {error}") from error
-        minors = driver / "nvidia-caps/mig-minors"
-        instances = chain.from_iterable(
-            (driver / "nvidia/capabilities").glob(pattern) for pattern in ("gpu*/mig/gi*", "gpu*/mig/gi*/ci*")
-        )
+        return parse_gpus(texts, self._nvml_said((texts, made)))
+
+    def _read(self) -> tuple[DriverTexts, object]:
+        """Read what the driver says in /proc, and when what stands there was made."""
+        driver = self._proc / "driver"
+        minors, capabilities = driver / "nvidia-caps/mig-minors", driver / "nvidia/capabilities"
+        instances = list(chain.from_iterable(capabilities.glob(each) for each in ("gpu*/mig/gi*", "gpu*/mig/gi*/ci*")))
         texts = DriverTexts(
-            information,
-            devices,
+            {
+                path.name: (path / "information").read_text(encoding="utf-8", errors="replace")
+                for path in sorted((driver / "nvidia/gpus").iterdir())
+            },
+            (self._proc / "devices").read_text(encoding="utf-8"),
             minors.read_text(encoding="utf-8") if minors.exists() else "",
-            frozenset(str(path.relative_to(driver / "nvidia/capabilities")) for path in instances),
+            frozenset(str(path.relative_to(capabilities)) for path in instances),
         )
-        return parse_gpus(texts, self._ask_nvml())
+        return texts, {path: (path.stat().st_ino, path.stat().st_ctime_ns) for path in [driver / "nvidia", *instances]}
+
+    def _nvml_said(self, of: object) -> Mapping[str, Any] | None:
+        """Recall what NVML said, or ask it: of another driver or partition, or after a while."""
+        said, now_s = self._said, self._clock()
+        if said is None or said.of != of or now_s >= said.until_s:
+            said = self._said = _Said(of, now_s + HEALTH_EVERY_S, self._ask_nvml())
+        return said.answer
 
     def _ask_nvml(self) -> Mapping[str, Any] | None:
         """Ask NVML; None: its Python binding or its library is not installed, and /proc has to do."""

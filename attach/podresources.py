@@ -4,8 +4,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-import grpc
-
 from attach.errors import Unknown
 from attach.reservation import Device, PodDevices
 from kube.messages import make_messages
@@ -48,6 +46,8 @@ class KubeletReservations:
 
     def pods(self) -> tuple[PodDevices, ...]:
         """See the port."""
+        import grpc  # 10 MiB, which an agent does without until a device is reserved on its node
+
         options = [("grpc.max_receive_message_length", _MAX_ANSWER), ("grpc.enable_http_proxy", 0)]
         try:
             with grpc.insecure_channel(f"unix:{self._socket}", options=options) as channel:

@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,7 @@ class HostProcesses:
     def __init__(self, hierarchy: Hierarchy, proc: Path = Path("/proc")) -> None:
         self._hierarchy = hierarchy
         self._proc = proc
+        self._tops = [""]  # where kubelets keep their tree; one that runs in a container has its own below another
 
     def find(self, target: Target) -> Container | None:
         """See the port."""
@@ -56,8 +58,8 @@ class HostProcesses:
     def _folder(self, target: Target) -> str | None:
         """Find the container's folder: where it usually is, else wherever it is."""
         mount = self._hierarchy.mount
-        for place in usual_places(target):
-            if os.path.isdir(path := f"{mount}/{place}"):
+        for top, place in product(self._tops, usual_places(target)):
+            if os.path.isdir(path := f"{mount}{top}/{place}"):
                 return path
         elsewhere = ""
         for path, folders, _ in os.walk(mount):
@@ -65,6 +67,7 @@ class HostProcesses:
             if container_id_in(below):
                 folders.clear()  # a container's own folders may have any name
             if belongs_to(below, target):
+                self._learn(below, target)
                 return path
             if container_id_in(below) == target.container_id:
                 elsewhere = path
@@ -75,6 +78,12 @@ class HostProcesses:
                 f"cgroup of pod UID {target.uid}",
             )
         return None
+
+    def _learn(self, below: str, target: Target) -> None:
+        """Remember below what a usual place was found: looking through the whole tree takes as long as it is large."""
+        for place in usual_places(target):
+            if below.endswith(f"/{place}") and (top := below.removesuffix(f"/{place}")) not in self._tops:
+                self._tops.append(top)
 
     def _stat(self, pid: int) -> tuple[str, int]:
         """Read a process's state and when it began, in clock ticks since boot."""

@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.attach import bench_attach
+from bench.idle import bench_idle
 from bench.tls import bench_tls
 from catalog.fit import Index, compile_index
 from catalog.load import SHIPPED_CATALOG, load_catalog, load_target
@@ -224,6 +225,7 @@ def main() -> None:
         ("over TLS", bench_tls(review())),
         (f"memory over {REVIEWS} reviews", bench_memory(serving)),
         ("GPU attach, the node's part", bench_attach()),
+        ("the agent at rest", bench_idle()),
     )
     for name, rows in parts:
         progress.print(f"measuring: {name} …", style="dim")

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 from attach.model import Access, CgroupVersion, Container, DeviceNode
 from tests.attach.contract import found
@@ -14,12 +14,14 @@ from tests.attach.node.conftest import missing
 from tests.attach.node.containers import Runtime, build_root, build_shim, build_workload, hierarchies, machine
 from tests.attach.node.world import RealWorld
 
+Row: TypeAlias = tuple[str, str, str, str]  # what, median, least, note
+
 ROUNDS: Final = 500
 RULES_THERE: Final = (0, 1, 16, 64)
 _MAJOR: Final = 240  # of no driver here
 
 
-def bench_attach() -> Iterator[tuple[str, str, str, str]]:
+def bench_attach() -> Iterator[Row]:
     """Measure each engine with more and more rules of ours already there: rule, node and verification, then detach."""
     if lacking := missing():
         yield "GPU attach on a node", "-", "-", f"not measured: {lacking}"
@@ -51,7 +53,7 @@ def _undisturbed() -> Iterator[None]:
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
-def _rows(world: RealWorld, container: Container, rules: int) -> Iterator[tuple[str, str, str, str]]:
+def _rows(world: RealWorld, container: Container, rules: int) -> Iterator[Row]:
     gpu = world.devices[0]
     world.rules.allow(container.cgroup, [DeviceNode("/dev/x", _MAJOR, minor) for minor in range(rules)])
     steps: dict[str, list[float]] = {name: [] for name in ("rule", "node", "verify", "attach", "detach")}
@@ -90,7 +92,7 @@ def _times(call: Callable[[], object], rounds: int) -> list[float]:
     return times
 
 
-def _row(what: str, times: list[float], version: CgroupVersion) -> tuple[str, str, str, str]:
+def _row(what: str, times: list[float], version: CgroupVersion) -> Row:
     ordered = sorted(1e6 * seconds for seconds in times)
     p99 = ordered[int(0.99 * (len(ordered) - 1))]
     return f"cgroup {version}: {what}", f"{statistics.median(ordered):.0f}", f"{ordered[0]:.0f}", f"p99 {p99:.0f} µs"

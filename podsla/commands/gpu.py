@@ -53,7 +53,7 @@ def inspect_command(inventory: Path | None, state: Path, form: str) -> None:
     RULE and NODE say what stands in the container now:
       ours     made by the agent, and goes with the attachment
       theirs   was there before, and stays
-      missing  the agent makes it again when it looks next
+      absent   not there; of an attachment that is Attached, the agent makes it again when it looks next
 
     \b
       podsla gpu inspect
@@ -119,9 +119,7 @@ def _rules(attachment: Mapping[str, Any]) -> str:
     rules = attachment["rules"]
     if isinstance(rules, str):
         return rules
-    return _summary(
-        {path: _whose(path, attachment["granted"]) if there else "missing" for path, there in rules.items()}
-    )
+    return _summary({path: _whose(path, attachment["granted"]) if there else "absent" for path, there in rules.items()})
 
 
 def _nodes(attachment: Mapping[str, Any]) -> str:

@@ -213,9 +213,7 @@ class Contract:
         web.lets_go()
 
         assert before == []
-        assert [(each.process, each.rdev, each.pod_uid) for each in during] == [
-            (container.init, gpu.rdev, web.target.uid)
-        ]
+        assert [(each.rdev, each.pod_uid) for each in during] == [(gpu.rdev, web.target.uid)]
         assert held_by(world, web, gpu) == []
 
     def test_a_signal_reaches_a_process_of_the_pod_and_no_other(self, world: World) -> None:

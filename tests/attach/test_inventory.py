@@ -1,14 +1,16 @@
 """The node's GPUs: from a file, and from a driver whose /proc and NVML are written by the test."""
 
 import json
+import shutil
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from attach.errors import Unknown
-from attach.inventory import NullInventory, NvidiaInventory, StaticInventory, open_inventory
+from attach.inventory import HEALTH_EVERY_S, NullInventory, NvidiaInventory, StaticInventory, open_inventory
 from attach.model import DeviceNode, Gpu
 from attach.nvml import NOT_INSTALLED
 from catalog.problems import InvalidError
@@ -100,7 +102,14 @@ Driver = Callable[..., NvidiaInventory]
 def driver(tmp_path: Path) -> Driver:
     """Write what a driver shows of one GPU, which is not the first."""
 
-    def make(*, uuid: str = UUID, devices: str = DEVICES, excluded: str = "No", nvml: str = "") -> NvidiaInventory:
+    def make(
+        *,
+        uuid: str = UUID,
+        devices: str = DEVICES,
+        excluded: str = "No",
+        nvml: str = "",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> NvidiaInventory:
         gpu = tmp_path / "driver/nvidia/gpus/0000:04:00.0"
         gpu.mkdir(parents=True)
         (tmp_path / "driver/nvidia/version").write_text("NVRM version: 580\n")
@@ -113,7 +122,7 @@ def driver(tmp_path: Path) -> Driver:
         (tmp_path / "devices").write_text(devices)
         script = tmp_path / "nvml.py"
         script.write_text(nvml or f"import sys; sys.exit({NOT_INSTALLED})")
-        return NvidiaInventory(tmp_path, [sys.executable, "-I", str(script)], deadline_s=5)
+        return NvidiaInventory(tmp_path, [sys.executable, "-I", str(script)], 5, clock)
 
     return make
 
@@ -180,6 +189,60 @@ def test_a_partitioned_gpu_is_never_given_whole_where_nvml_is_missing(driver: Dr
     partition(tmp_path)
     (gpu,) = inventory.gpus()
     assert "only NVML lists" in gpu.unhealthy
+
+
+def _nothing(_proc: Path) -> None:
+    """All stays as it is."""
+
+
+def _load_driver_anew(proc: Path) -> None:
+    """The same GPUs under the same numbers."""
+    shutil.move(proc / "driver/nvidia", proc / "before")
+    shutil.copytree(proc / "before", proc / "driver/nvidia")
+
+
+def _partition_anew(proc: Path) -> None:
+    """A MIG device of another UUID under the numbers of the one before it."""
+    instance = proc / "driver/nvidia/capabilities/gpu3/mig/gi1"
+    shutil.move(instance, proc / "before")
+    shutil.copytree(proc / "before", instance)
+
+
+def _renumber(proc: Path) -> None:
+    (proc / "devices").write_text(DEVICES.replace("507", "509"))
+
+
+@pytest.mark.parametrize(
+    ("change", "seconds", "asked"),
+    [
+        pytest.param(_nothing, HEALTH_EVERY_S - 1, 1, id="nothing has changed"),
+        pytest.param(_nothing, HEALTH_EVERY_S, 2, id="health is asked for again after a while"),
+        pytest.param(_load_driver_anew, 0.0, 2, id="the driver was loaded anew"),
+        pytest.param(_partition_anew, 0.0, 2, id="a partition was made anew"),
+        pytest.param(_renumber, 0.0, 2, id="a number is another"),
+    ],
+)
+def test_nvml_is_asked_again_where_something_may_have_changed(
+    driver: Driver, tmp_path: Path, change: Callable[[Path], None], seconds: float, asked: int
+) -> None:
+    log, now_s = tmp_path / "asked", [100.0]
+    child = f"open({str(log)!r}, 'a').write('.')\n{answer()}"
+    inventory = driver(nvml=child, clock=lambda: now_s[0])
+    partition(tmp_path)
+    before = inventory.gpus()
+    now_s[0] += seconds
+    change(tmp_path)
+    for _ in range(3):
+        assert [gpu.uuid for gpu in inventory.gpus()] == [gpu.uuid for gpu in before] == [UUID]
+    assert log.read_text() == "." * asked
+
+
+def test_an_nvml_that_failed_is_asked_again_at_once(driver: Driver, tmp_path: Path) -> None:
+    inventory = driver(nvml="raise SystemExit('not yet')")
+    with pytest.raises(Unknown, match="not yet"):
+        inventory.gpus()
+    (tmp_path / "nvml.py").write_text(answer())
+    assert inventory.gpus() == [WHOLE]
 
 
 def test_an_nvml_that_hangs_is_given_up_on_and_not_started_again_while_it_does(driver: Driver) -> None:

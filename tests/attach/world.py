@@ -7,7 +7,7 @@ from attach.entry import Entry, Policy, Wish
 from attach.journal import decode
 from attach.model import Gpu
 from attach.points import nowhere
-from attach.reconcile import Desired, Reconciler, Status, Store
+from attach.reconcile import Desired, Reconciler, Recorder, Status, Store
 from attach.transitions import State
 from tests.attach.fakes import Crash, FakeClock, FakeNode, Ledger, MemoryStore, gpu, target
 
@@ -20,6 +20,7 @@ class World:
     def __init__(self, *gpus: Gpu) -> None:
         self.node = FakeNode(*(gpus or (gpu(0), gpu(1))))
         self.clock, self.ledger = FakeClock(), Ledger()
+        self.recorder: Recorder = self.ledger
         self.store: Store = MemoryStore()
         self.wishes: dict[str, Wish] = {}
         self.complete = True
@@ -57,7 +58,7 @@ class World:
 
     def run(self) -> dict[str, Status]:
         """Start an agent, let it make one pass, and audit what became of it."""
-        agent = Reconciler(self.node.ports, self.store, self.clock, self.ledger, self.at)
+        agent = Reconciler(self.node.ports, self.store, self.clock, self.recorder, self.at)
         before = {entry.uid: entry for entry in self.entries()}
         self.statuses = {}
         try:

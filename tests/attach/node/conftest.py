@@ -9,6 +9,7 @@ from typing import NoReturn
 import pytest
 
 from attach.model import CgroupVersion
+from tests.attach.node.agents import Agents
 from tests.attach.node.containers import (
     Machine,
     Runtime,
@@ -70,3 +71,20 @@ def world(here: Machine, request: pytest.FixtureRequest) -> Iterator[RealWorld]:
     world = RealWorld(Runtime(program, version, here, here.folder / "distroless"), hierarchy)
     yield world
     world.close()
+
+
+@pytest.fixture(params=CgroupVersion, ids=str)
+def engine(here: Machine, request: pytest.FixtureRequest) -> Iterator[RealWorld]:
+    """This machine with runc and a cgroup version, for what asks both engines and not every runtime."""
+    hierarchy = hierarchies().get(request.param)
+    if hierarchy is None:
+        skip(f"this machine has no cgroup {request.param} mounted that rules devices")
+    world = RealWorld(Runtime("runc", request.param, here, here.folder / "distroless"), hierarchy)
+    yield world
+    world.close()
+
+
+@pytest.fixture
+def agents(engine: RealWorld, tmp_path: Path) -> Agents:
+    """Agents of that machine."""
+    return Agents(engine, tmp_path)

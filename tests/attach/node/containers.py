@@ -326,8 +326,9 @@ class Containerd:
     def end(self) -> None:
         """Stop the daemon; its shims end with their containers."""
         if self.daemon is not None:
-            self.daemon.terminate()
-            self.daemon.wait()
+            daemon = self.daemon
+            daemon.terminate()
+            eventually(lambda: daemon.poll() is not None, "containerd has ended")
         for folder in reversed(self.absent):
             with suppress(OSError):  # another's things are in it by now
                 os.rmdir(folder)
@@ -350,5 +351,11 @@ class Containerd:
 
     def delete(self, target: Target) -> None:
         """End a container and all that is in it."""
-        self.ctr("task", "delete", "--force", target.container_id)
-        self.ctr("container", "delete", target.container_id)
+
+        def is_gone() -> bool:
+            self.ctr("task", "delete", "--force", target.container_id)
+            self.ctr("container", "delete", target.container_id)
+            left = self.ctr("container", "list", "--quiet")
+            return left.returncode == 0 and target.container_id not in left.stdout.split()
+
+        eventually(is_gone, f"container {target.container_id[:12]} is deleted")

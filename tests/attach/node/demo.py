@@ -5,15 +5,14 @@ import json
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from attach.model import CgroupVersion, DeviceNode, Target
+from attach.model import CgroupVersion, DeviceNode
 from tests.attach.node.containers import Runtime, build_root, build_workload, hierarchies, in_version, machine
+from tests.attach.node.files import PODSLA, attachment, write_desired, write_inventory
 from tests.attach.node.world import RealWorld, stand_ins
 
-PODSLA: Final = Path(sys.executable).parent / "podsla"
 GRACE_S: Final = 1
 
 
@@ -25,15 +24,16 @@ def main(version: CgroupVersion) -> None:
         world = RealWorld(Runtime("runc", version, made, made.folder / "distroless"), hierarchies()[version])
         try:
             workload, device = world.start(), stand_ins()[0]
-            files = write_inventory(made.folder, device)
+            files = write_inventory(made.folder, [device], first=1)
             title(f"a container, unprivileged, by runc on cgroup {version}; {device.path} stands for a GPU")
             tries(workload, device)
             title("attach: the rule, then the node, then one open as the container would")
-            agent(version, files, write_desired(made.folder, workload.target))
+            wanted = attachment("eval-42", workload.target, "GPU-1", gracePeriodSeconds=GRACE_S)
+            agent(version, files, write_desired(made.folder, wanted))
             tries(workload, device)
             workload.holds(device.path)
             title("release, while the container has it open")
-            released = write_desired(made.folder, workload.target, release=True)
+            released = write_desired(made.folder, {**wanted, "release": True})
             agent(version, files, released)
             time.sleep(GRACE_S + 0.1)
             agent(version, files, released)
@@ -56,38 +56,24 @@ def tries(workload: Any, device: DeviceNode) -> None:
     print(f"in the container: open {device.path}: {errno.errorcode[error] if error else 'ok'}", flush=True)
 
 
-def write_inventory(folder: Path, device: DeviceNode) -> list[str]:
-    gpu = {"uuid": "GPU-1", "path": device.path, "major": device.major, "minor": device.minor}
-    body = {"apiVersion": "podsla.io/v1beta1", "kind": "NodeInventory", "gpus": [gpu]}
-    (folder / "inventory.yaml").write_text(json.dumps(body))
-    return ["--inventory", str(folder / "inventory.yaml"), "--state", str(folder / "state")]
-
-
-def write_desired(folder: Path, target: Target, **fields: Any) -> Path:
-    attachment = {
-        "uid": "eval-42",
-        "namespace": target.namespace,
-        "podName": target.pod,
-        "podUID": target.uid,
-        "containerID": f"containerd://{target.container_id}",
-        "devices": ["GPU-1"],
-        "renewTime": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
-        "leaseSeconds": 900,
-        "gracePeriodSeconds": GRACE_S,
-        **fields,
-    }
-    body = {"apiVersion": "podsla.io/v1beta1", "kind": "NodeAttachments", "attachments": [attachment]}
-    (folder / "desired.yaml").write_text(json.dumps(body))
-    return folder / "desired.yaml"
-
-
 def agent(version: CgroupVersion, files: list[str], desired: Path) -> None:
-    """One pass of the agent; version 2 may have to be looked for in a mount namespace of its own."""
-    argv = [str(PODSLA), "agent", "--desired", str(desired), *files, "--once"]
-    subprocess.run(in_version(version, argv), stdout=subprocess.PIPE, text=True, check=False)
-    show = [str(PODSLA), "gpu", "inspect", *files]
-    print("$ podsla agent --desired desired.yaml --once && podsla gpu inspect", flush=True)
-    subprocess.run(in_version(version, show), check=False)
+    """One pass of the agent, and what it left; version 2 may have to be looked for in a mount namespace of its own."""
+    print("$ podsla agent --desired desired.yaml --once", flush=True)
+    argv = [*PODSLA, "agent", "--desired", str(desired), *files, "--once"]
+    done = subprocess.run(in_version(version, argv), capture_output=True, text=True, check=False)
+    for line in done.stderr.splitlines():
+        print(f"  {told(line)}", flush=True)
+    print("$ podsla gpu inspect", flush=True)
+    subprocess.run(in_version(version, [*PODSLA, "gpu", "inspect", *files]), check=False)
+
+
+def told(line: str) -> str:
+    """Shorten a line of the agent's log; what is none stands as it is."""
+    try:
+        fields = json.loads(line)
+        return f"{fields['from'] or 'new'} → {fields['to']}: {fields['detail']}"
+    except (ValueError, KeyError):
+        return line
 
 
 if __name__ == "__main__":

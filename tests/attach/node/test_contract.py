@@ -8,11 +8,21 @@ from attach.model import CgroupVersion
 from tests.attach.contract import Contract
 from tests.attach.node.conftest import skip
 from tests.attach.node.containers import Containerd, Machine, hierarchies
-from tests.attach.node.world import RealWorld
+from tests.attach.node.world import CudaWorkload, RealWorld
 
 
 class TestByRuncAndCrun(Contract):
     """Every case, with the real adapters."""
+
+
+class TestAsCudaDoes(Contract):
+    """Every case, with a process that began before the attach, and children that began after it."""
+
+    @pytest.fixture
+    def world(self, engine: RealWorld) -> RealWorld:
+        """In place of the world of runtimes."""
+        engine.workload = CudaWorkload
+        return engine
 
 
 @pytest.fixture(scope="class", params=list(CgroupVersion))

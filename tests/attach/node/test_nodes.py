@@ -11,6 +11,7 @@ import pytest
 
 from attach.errors import Gone, Refused
 from attach.model import Access, Container, DeviceNode, NodeState, Process, Target
+from attach.processes import HostProcesses
 from tests.attach.contract import attach, detach, found
 from tests.attach.node.containers import new_target
 from tests.attach.node.world import RealWorld
@@ -133,6 +134,17 @@ def test_a_node_of_the_host_is_recognised_and_never_removed(world: RealWorld, wh
         host.unlink()
 
 
+def test_a_tree_that_lies_elsewhere_is_looked_through_once(world: RealWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the kubelet runs in a container: the tests' own tree is below a folder of theirs."""
+    (web, other), processes = (world.start(), world.start()), HostProcesses(world.hierarchy)
+    container, beside = processes.find(web.target), found(world, other)
+    monkeypatch.setattr("attach.processes.belongs_to", lambda *_: pytest.fail("it was looked through again"))
+
+    assert container is not None
+    assert processes.find(web.target) == container
+    assert processes.find(other.target) == beside
+
+
 def test_a_process_id_that_came_round_again_is_not_the_container(world: RealWorld) -> None:
     """Case 26."""
     gpu, web = world.devices[0], world.start()
@@ -153,6 +165,16 @@ def test_one_of_two_containers_of_a_pod_gets_the_device(world: RealWorld) -> Non
     world.nodes.show(found(world, sidecar), gpu)
     attach(world, found(world, web), gpu)
     assert (web.opens(gpu.path), sidecar.opens(gpu.path)) == (0, errno.EPERM)
+
+
+def test_a_container_that_joins_the_pod_later_gets_nothing(world: RealWorld) -> None:
+    """Case 28: an ephemeral container, as one for debugging, has a cgroup of its own."""
+    gpu, web = world.devices[0], world.start()
+    attach(world, found(world, web), gpu)
+    joined = world.start(Target("default", "web", web.target.uid, new_target().container_id))
+    world.nodes.show(found(world, joined), gpu)
+    attach(world, found(world, web), gpu)
+    assert (web.opens(gpu.path), joined.opens(gpu.path)) == (0, errno.EPERM)
 
 
 def test_a_container_in_a_sandbox_of_its_own_kernel_is_refused(world: RealWorld) -> None:

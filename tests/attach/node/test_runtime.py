@@ -1,4 +1,4 @@
-"""What a runtime does to a container while it is attached: update, pause, restart."""
+"""What a runtime gave a container and does to it while it is attached: other devices, update, restart, engine."""
 
 import errno
 import json
@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from attach.engines import ByVersion
 from attach.errors import Gone
-from attach.model import CgroupVersion, Target
-from tests.attach.contract import attach, found
-from tests.attach.node.containers import Runtime, new_target
+from attach.model import CgroupVersion, DeviceNode, Target
+from attach.rules1 import Rules1
+from attach.rules2 import Rules2
+from tests.attach.contract import attach, detach, found
+from tests.attach.node.containers import Machine, Runtime, hierarchies, new_target
+from tests.attach.node.test_soak import rules_in
 from tests.attach.node.world import RealWorld
 
 
@@ -54,3 +58,49 @@ def test_a_container_that_restarted_between_rule_and_node_is_another_one(world: 
     assert not world.rules.allowed(after.cgroup) & {gpu.rdev}
     attach(world, after, gpu)
     assert again.opens(gpu.path) == 0
+
+
+def test_other_devices_that_the_runtime_gave_work_on(world: RealWorld) -> None:
+    """Case 15: FUSE, and every minor number of a family, as VFIO's groups are."""
+    fuse, group = DeviceNode("/dev/fuse", 10, 229), DeviceNode("/dev/vfio/7", 243, 7)
+    gpu = next(node for node in world.devices if node.rdev != fuse.rdev)
+    one = {"allow": True, "type": "c", "major": fuse.major, "minor": fuse.minor, "access": "rwm"}
+    family = {"allow": True, "type": "c", "major": group.major, "access": "rw"}
+    web = world.start(devices=[one, family])
+    container = found(world, web)
+    for node in (fuse, group):
+        world.nodes.show(container, node)
+    own, others = [web.opens(gpu.path)], [(web.opens(fuse.path), web.opens(group.path))]
+    for change in (attach, detach, attach):
+        change(world, container, gpu)
+        own.append(web.opens(gpu.path))
+        others.append((web.opens(fuse.path), web.opens(group.path)))
+
+    assert own == [errno.ENOENT, 0, errno.ENOENT, 0]
+    assert others == others[:1] * 4
+    assert errno.EPERM not in others[0]  # where no driver is behind a node that is allowed, the answer is ENXIO
+
+
+def test_each_container_has_the_engine_of_its_own_cgroup(here: Machine) -> None:
+    """One agent on a machine with both versions: what the one writes, the other does not touch."""
+    if len(hierarchies()) < len(CgroupVersion):
+        pytest.skip("this machine has not both versions of cgroups mounted")
+    worlds = [RealWorld(Runtime("runc", version, here, here.folder / "distroless"), at)
+              for version, at in hierarchies().items()]  # fmt: skip
+    rules, gpu = ByVersion(Rules1(), Rules2()), worlds[0].devices[0]
+    try:
+        webs = [(world, web, found(world, web)) for world in worlds for web in [world.start()]]
+        for world, _, container in webs:
+            world.nodes.show(container, gpu)
+        for _, web, container in webs:
+            before = [rules_in(each.cgroup) for *_, each in webs]
+            rules.allow(container.cgroup, [gpu])
+            changed = [rules_in(each.cgroup) != was for (*_, each), was in zip(webs, before, strict=True)]
+            assert changed == [each is container for *_, each in webs]
+            assert (gpu.rdev in rules.allowed(container.cgroup), web.opens(gpu.path)) == (True, 0)
+        for _, web, container in webs:
+            rules.deny(container.cgroup, [gpu])
+            assert (gpu.rdev in rules.allowed(container.cgroup), web.opens(gpu.path)) == (False, errno.EPERM)
+    finally:
+        for world in worlds:
+            world.close()

@@ -14,8 +14,11 @@ from typing import Final
 from attach.bpf import Bpf, call
 from attach.cgroupfs import opened
 from attach.devfilter import split
+from attach.journal import decode
 from attach.model import Access, Cgroup, CgroupVersion, DeviceNode
+from attach.store import JOURNAL
 from tests.attach.contract import attach, detach, found
+from tests.attach.node.agents import Agents
 from tests.attach.node.world import RealWorld
 from tests.waiting import eventually
 
@@ -79,3 +82,19 @@ def test_no_open_is_refused_and_nothing_is_left(world: RealWorld) -> None:
     assert rules_in(container.cgroup) == rules
     assert len(os.listdir("/proc/self/fd")) == descriptors
     eventually(lambda: programs_with(mark) == [], "no program is left")
+
+
+def test_the_agent_leaves_nothing_either(engine: RealWorld, agents: Agents) -> None:
+    """With its journal, its checks and its files, for a hundredth of the cycles."""
+    web = engine.start()
+    container = found(engine, web)
+    left = []
+    for number in range(max(2, CYCLES // 100)):
+        agents.run(agents.wish(web, f"u{number}", "GPU-0", "GPU-1"))
+        assert [web.opens(device.path) for device in engine.devices] == [0, 0]
+        agents.run()
+        assert {web.opens(device.path) for device in engine.devices} == {errno.ENOENT}
+        journal, files = agents.folder / "state" / JOURNAL, sorted(os.listdir(agents.folder / "state"))
+        assert decode(journal.read_bytes()).entries == {}
+        left.append((files, journal.stat().st_size, rules_in(container.cgroup), len(os.listdir("/proc/self/fd"))))
+    assert left == [left[0]] * len(left)

@@ -27,7 +27,7 @@ static int held[MAX_HELD], held_count, listener, connection;
 static void *mapped = MAP_FAILED;
 static int first_use; /* of the stand-in for CUDA: 0 none yet, 1 it went well, -errno it did not, for good */
 static struct counts { volatile unsigned long opens, refused, slipped; } *counts;
-static pid_t hammer;
+static pid_t hammer, stayer;
 
 static int hold(int fd) {
     if (held_count == MAX_HELD) return EMFILE;
@@ -76,6 +76,15 @@ static void stay(void) {
     close(connection);
     close(listener);
     for (;;) pause();
+}
+
+/* End the child that stayed last, and wait until it has closed all that it had. */
+static int end_stayer(void) {
+    if (!stayer) return ECHILD;
+    kill(stayer, SIGKILL);
+    while (!kill(stayer, 0)) usleep(1000);
+    stayer = 0;
+    return 0;
 }
 
 /* A thread with a table of descriptors of its own: /proc/PID/fd does not show what it opened. */
@@ -139,6 +148,7 @@ static int serve(char *request, int received, char *text, size_t size) {
     if (!strcmp(request, "cuda")) return use_as_cuda_does(argument);
     if (!strcmp(request, "thread")) return open_in_thread(argument);
     if (!strcmp(request, "close")) return close_held();
+    if (!strcmp(request, "leave")) return end_stayer();
     if (!strcmp(request, "take")) return hold(received);
     if (!strcmp(request, "give")) return held_count ? 0 : EBADF;
     if (!strcmp(request, "ignore")) return signal(atoi(argument), SIG_IGN) == SIG_ERR ? errno : 0;
@@ -168,7 +178,7 @@ static void answer(int error, const char *text, int fd) {
 static void in_child(char *request, int stays) {
     pid_t child = fork();
     if (child) {
-        if (!stays) waitpid(child, NULL, 0);
+        if (stays) stayer = child; else waitpid(child, NULL, 0);
         return;
     }
     char text[128] = "";

@@ -77,8 +77,38 @@ class RealWorkload:
         self._runtime.delete(self.target)
 
 
+class CudaWorkload(RealWorkload):
+    """
+    A container whose processes use devices as CUDA does: opened at first use, closed only when the process ends.
+
+    Its first process began before every attach and used the device too early; each use after that is a child's.
+    """
+
+    def __init__(self, inner: Workload, runtime: Runtime | Containerd) -> None:
+        super().__init__(inner, runtime)
+        self._early = self.ask(f"cuda {stand_ins()[0].path}").error
+        assert self._early
+
+    def opens(self, path: str) -> int:
+        assert self.ask(f"cuda {path}").error == self._early, "what failed once fails for good"
+        return self.ask(f"child cuda {path}").error
+
+    def holds(self, path: str) -> int:
+        return self.ask(f"stay cuda {path}").error
+
+    def lets_go(self) -> None:
+        self.ask("leave")
+
+
 class RealWorld:
-    """This machine, with one runtime and one cgroup version."""
+    """
+    This machine, with one runtime and one cgroup version.
+
+    Attributes:
+        workload: How the processes of its containers use devices.
+    """
+
+    workload: type[RealWorkload] = RealWorkload
 
     def __init__(self, runtime: Runtime | Containerd, hierarchy: Hierarchy, bpf: Bpf | None = None) -> None:
         self.runtime = runtime
@@ -98,7 +128,7 @@ class RealWorld:
 
     def start(self, target: Target | None = None, /, *, privileged: bool = False, **options: Any) -> RealWorkload:
         inner = self.runtime.start(target or new_target(), privileged=privileged, **options)
-        self._started.append(RealWorkload(inner, self.runtime))
+        self._started.append(self.workload(inner, self.runtime))
         return self._started[-1]
 
     def close(self) -> None:

@@ -1,0 +1,96 @@
+"""What an agent costs while nothing happens: real containers on the node, two of them with a device attached.
+
+The agent is the command as a node runs it; its processor time and memory, with those of the child that opens devices,
+are read from /proc.
+"""
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from attach.model import CgroupVersion
+from bench.attach import Row
+from tests.attach.node.conftest import missing
+from tests.attach.node.containers import Machine, Runtime, build_root, build_workload, hierarchies, in_version, machine
+from tests.attach.node.files import PODSLA, attachment, write_desired, write_inventory
+from tests.attach.node.world import RealWorld
+from tests.waiting import eventually
+
+CONTAINERS: Final = 110  # as many as a kubelet takes by default
+SETTLE_S: Final = 10.0
+WATCHED_S: Final = 60.0
+
+
+def bench_idle() -> Iterator[Row]:
+    """Watch an agent for a minute, on each version of cgroups that this machine has."""
+    if lacking := missing():
+        yield "agent at rest", "-", "-", f"not measured: {lacking}"
+        return
+    for version, hierarchy in sorted(hierarchies().items(), reverse=True):
+        with machine() as here:
+            root = build_root(here.folder, build_workload(here.folder), busybox=False)
+            world = RealWorld(Runtime("runc", version, here, root), hierarchy)
+            try:
+                yield _watch(world, here, version)
+            finally:
+                world.close()
+
+
+def _watch(world: RealWorld, here: Machine, version: CgroupVersion) -> Row:
+    containers = [world.start() for _ in range(CONTAINERS)]
+    files = write_inventory(here.folder, world.devices)
+    lent = [
+        attachment(f"u{number}", containers[-1 - number].target, f"GPU-{number}")
+        for number in range(len(world.devices))
+    ]
+    with _agent(version, [*files, "--desired", str(write_desired(here.folder, *lent))], here.folder / "log") as pid:
+        for number, device in enumerate(world.devices):
+            container = containers[-1 - number]
+            eventually(lambda it=container, at=device.path: it.opens(at) == 0, f"{device.path} is attached")  # type: ignore[misc]
+        time.sleep(SETTLE_S)
+        before_s, begun = _processor_s(pid), time.monotonic()
+        time.sleep(WATCHED_S)
+        share = (_processor_s(pid) - before_s) / (time.monotonic() - begun)
+        what = f"cgroup {version}: agent at rest, {CONTAINERS} containers, {len(lent)} with a device"
+        return what, f"{share:.2%} of a core", "", f"{_resident_mib(pid):.1f} MiB"
+
+
+@contextmanager
+def _agent(version: CgroupVersion, options: list[str], log: Path) -> Iterator[int]:
+    """Run an agent; its process is the one that is started, for each program on the way becomes the next."""
+    command = in_version(version, [*PODSLA, "agent", "--watch", *options])
+    with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=out) as agent:
+        try:
+            yield agent.pid
+        finally:
+            agent.terminate()
+            eventually(lambda: agent.poll() is not None, "the agent has ended")
+
+
+def _family(pid: int) -> list[int]:
+    """Name a process and its children."""
+    return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+
+
+def _processor_s(pid: int) -> float:
+    """Read the processor time of a process, of its children, and of those that have ended."""
+    ticks = 0
+    for one in _family(pid):
+        fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+        ticks += sum(map(int, fields[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _resident_mib(pid: int) -> float:
+    """Read the resident memory of a process and its children; what they share counts in each."""
+    pages = sum(int(Path(f"/proc/{one}/statm").read_text().split()[1]) for one in _family(pid))
+    return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+
+
+if __name__ == "__main__":
+    for row in bench_idle():
+        print(*row, sep="  ")

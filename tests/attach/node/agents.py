@@ -1,0 +1,118 @@
+"""Agents over real containers: one after the other over one journal, each for one pass, some killed in it."""
+
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from attach.clock import SystemClock
+from attach.entry import Entry, Now, Policy, Wish
+from attach.inventory import StaticInventory
+from attach.journal import decode
+from attach.metrics import Metrics
+from attach.model import Access
+from attach.nodes import HostNodes
+from attach.observe import Node
+from attach.points import nowhere
+from attach.processes import HostProcesses
+from attach.reconcile import Desired, Reconciler
+from attach.store import FileStore
+from attach.transitions import State
+from tests.attach.contract import found
+from tests.attach.node.files import write_inventory
+from tests.attach.node.world import RealWorkload, RealWorld
+from tests.waiting import eventually
+
+
+class LaterClock(SystemClock):
+    """The machine's clocks, some time from now."""
+
+    def __init__(self) -> None:
+        self.ahead_s = 0.0
+
+    def now(self) -> Now:
+        now = super().now()
+        return Now(now.wall_s + self.ahead_s, now.boot_s + self.ahead_s)
+
+
+class Agents:
+    """
+    One agent after the other over one journal.
+
+    Attributes:
+        passed: The crash points that killed agents came by.
+    """
+
+    def __init__(self, world: RealWorld, folder: Path) -> None:
+        self.world, self.folder, self.clock, self.metrics = world, folder, LaterClock(), Metrics()
+        write_inventory(folder, world.devices)
+        self.inventory = StaticInventory(folder / "inventory.yaml")
+
+    def run(self, *wishes: Wish, at: Callable[[str], None] = nowhere, nodes: HostNodes | None = None) -> None:
+        """Start an agent, make one pass, end it."""
+        processes = HostProcesses(self.world.hierarchy)
+        node = Node(self.world.rules, nodes or self.world.nodes, processes, self.inventory)
+        with FileStore(self.folder / "state", at) as store:
+            desired = Desired({each.uid: each for each in wishes})
+            Reconciler(node, store, self.clock, self.metrics, at).reconcile(desired)
+
+    def die(self, number: int, *wishes: Wish) -> bool:
+        """Start an agent that is killed at the n-th crash point; False: it passed fewer."""
+        left = number
+
+        def kill(name: str) -> None:
+            nonlocal left
+            left -= 1
+            with (self.folder / "passed").open("a") as file:
+                file.write(f"{name}\n")
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        child = os.fork()
+        if child == 0:
+            try:
+                self.run(*wishes, at=kill, nodes=HostNodes(self.world.hierarchy))
+            finally:
+                os._exit(0)
+        return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+    @property
+    def passed(self) -> set[str]:
+        return set((self.folder / "passed").read_text().splitlines())
+
+    def run_until(self, state: State, uid: str, *wishes: Wish) -> None:
+        """Make passes until an attachment has come to a state."""
+
+        def reached() -> bool:
+            self.run(*wishes)
+            return self.state(uid) is state
+
+        eventually(reached, f"{uid} is {state}")
+
+    def entry(self, uid: str) -> Entry | None:
+        """Read what the journal says of an attachment."""
+        data = FileStore(self.folder / "state").load()
+        return None if data is None else decode(data).entries.get(uid)
+
+    def state(self, uid: str) -> State | None:
+        """Read how an attachment stands."""
+        entry = self.entry(uid)
+        return entry.state if entry else None
+
+    def wish(self, container: RealWorkload, uid: str, *devices: str, **changes: Any) -> Wish:
+        """Want devices for a container from now on, with no grace period."""
+        made = Wish(uid, container.target, devices, self.clock.now().wall_s, 600, 0, Policy.WAIT,
+                    release=False, reservation_lost=False, force=False)  # fmt: skip
+        return replace(made, **changes)
+
+
+def accesses(world: RealWorld, container: RealWorkload) -> list[Access]:
+    """Open every device as the container would."""
+    return [world.nodes.access(found(world, container), device) for device in world.devices]
+
+
+def allowed(world: RealWorld, container: RealWorkload) -> frozenset[int]:
+    """Read which devices rules of ours allow."""
+    return world.rules.allowed(found(world, container).cgroup)
