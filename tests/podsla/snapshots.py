@@ -79,6 +79,16 @@ def namespace(name: str, **labels: str) -> Object:
     return {"metadata": {"name": name, "labels": {f"podsla.io/{k.replace('_', '-')}": v for k, v in labels.items()}}}
 
 
+def labelled(key: str, value: str) -> Object:
+    """A namespace with one label, whatever its domain."""
+    return {"metadata": {"name": "team-b", "labels": {key: value}}}
+
+
+def annotated(key: str, value: str) -> Object:
+    """A namespace with one annotation."""
+    return {"metadata": {"name": "team-b", "annotations": {key: value}}}
+
+
 def deployment(name: str, image: str = "podsla:1") -> Object:
     template = {"spec": {"containers": [{"image": image}]}}
     return {"metadata": {"name": name}, "spec": {"replicas": 2, "template": template}, "status": {"readyReplicas": 2}}
@@ -157,12 +167,13 @@ def target(text: str) -> Object:
     return {"metadata": {"name": "podsla-target"}, "data": {"target.yaml": text}}
 
 
-def recorded(size: str, pps: str) -> Object:
+def recorded(size: str, pps: str, *, name: str = "checkout-x7k2p") -> Object:
     """A running pod whose record says what it was promised."""
     record = (
         f'{{"class":"net","size":"{size}","revision":"sha256:x","dimensions":{{"network.pps":{{"kept":"{pps}"}}}}}}'
     )
-    made = pod("net", annotations={"podsla.io/record": record}, labels={"podsla.io/size": size}, nodeName="n1")
+    labels, metadata = {"podsla.io/size": size}, {"name": name}
+    made = pod("net", annotations={"podsla.io/record": record}, labels=labels, metadata=metadata, nodeName="n1")
     return {**made, "status": {"phase": "Running"}}
 
 
