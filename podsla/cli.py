@@ -48,7 +48,7 @@ First steps:
 def cli() -> None:
     """Pod-level SLA classes: a pod names a class, and gets the sandbox size that holds it.
 
-    Works without a cluster: on the shipped catalogue, or on yours.
+    Works without a cluster, too: on the shipped catalogue, or on yours.
     """
 
 

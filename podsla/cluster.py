@@ -71,10 +71,10 @@ class Reader:
         """Every pod that is not over, of every namespace."""
         return self.read(PODS, fieldSelector=RUNNING)
 
-    def namespace_labels(self, name: str) -> Mapping[str, str]:
-        """Labels of a namespace; none where it is gone, or may not be seen."""
+    def namespace_labels(self, name: str) -> Mapping[str, str] | None:
+        """Labels of a namespace; None where it is not there, or may not be seen."""
         found = self.permitted(lambda: self.api.get(NAMESPACES, name), None)
-        return ((found or {}).get("metadata") or {}).get("labels") or {}
+        return None if found is None else found["metadata"].get("labels") or {}
 
     def target(self) -> Target:
         """
