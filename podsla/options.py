@@ -145,8 +145,12 @@ def load_serving(catalogs: Sequence[str], target: str) -> Serving:
 
 def read_catalogs(catalogs: Sequence[str]) -> Catalog:
     """Load the named catalogues, or all shipped ones."""
-    documents = load_documents(catalog_paths(catalogs) or [SHIPPED_CATALOG])
-    return read_catalog(with_progress(documents, "reading catalogues"))
+    return read_catalog(with_progress(read_documents(catalogs), "reading catalogues"))
+
+
+def read_documents(catalogs: Sequence[str]) -> list[Document]:
+    """Load the documents of the named catalogues, or of all shipped ones."""
+    return load_documents(catalog_paths(catalogs) or [SHIPPED_CATALOG])
 
 
 def catalog_paths(catalogs: Sequence[str]) -> list[Path]:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 import yaml
@@ -61,6 +62,22 @@ class Shell:
         assert isinstance(code, int)
         assert "Traceback" not in captured.err
         return Ran(code, captured.out, captured.err)
+
+
+def reported(form: str, text: str) -> list[tuple[str, str, str]]:
+    """Reason, file and message of everything in a report."""
+    if form in ("json", "yaml"):
+        found = json.loads(text) if form == "json" else yaml.safe_load(text)
+        return [(one["reason"], one["file"], one["message"]) for one in found]
+    if form == "junit":
+        cases = ET.fromstring(text)  # noqa: S314 - it is our own
+        return [
+            (str(case.get("name")).rpartition(": ")[2], str(case.get("classname")), str(case[0].get("message")))
+            for case in cases
+        ]
+    results = json.loads(text)["runs"][0]["results"]
+    places = [one["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for one in results]
+    return [(one["ruleId"], uri, one["message"]["text"]) for one, uri in zip(results, places, strict=True)]
 
 
 @pytest.fixture
@@ -264,7 +281,31 @@ class TestCatalog:
         ran = shell.run("catalog", "lint", "ecs", "mine.yaml", "--target", "./t.yaml", "-o", "junit")
 
         assert ran.code == 1
-        assert '<testsuite name="podsla catalog lint on t" tests="2" failures="1" skipped="1">' in ran.out
+        assert '<testsuite name="podsla catalog lint on t" tests="2" failures="1" errors="0" skipped="1">' in ran.out
+
+    @pytest.mark.parametrize(
+        ("arguments", "file", "said"),
+        [
+            pytest.param(["gone.yaml"], "gone.yaml", "cannot be read: No such file or directory", id="not there"),
+            pytest.param(["no.yaml"], "no.yaml", "this is not YAML: ", id="no YAML"),
+            pytest.param(["flor.yaml"], "flor.yaml", "is not a field here; did you mean floor?", id="a wrong field"),
+            pytest.param(
+                ["ecs", "--target", "calic"], "calic", "is no shipped target and no file", id="no such target"
+            ),
+        ],
+    )
+    @pytest.mark.parametrize("form", ["json", "yaml", "junit", "sarif"])
+    def test_a_file_that_cannot_be_used_is_in_every_report(
+        self, shell: Shell, form: str, arguments: list[str], file: str, said: str
+    ) -> None:
+        shell.file("no.yaml", "{")
+        shell.file("flor.yaml", CATALOG.replace("floor", "flor"))
+        ran = shell.run("catalog", "lint", *arguments, "-o", form)
+
+        assert (ran.code, said in ran.err) == (3, True)
+        told = reported(form, ran.out)
+        assert [one[:2] for one in told] == [("UnusableFile", file)] * len(told)
+        assert any(said in message for _, _, message in told), told
 
     def test_a_lowered_figure_breaks_pods_that_rely_on_it(self, shell: Shell) -> None:
         size = "{name: s.large, vcpu: 2, memory: 4Gi, network: {pps: PPS}}"
