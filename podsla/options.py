@@ -49,6 +49,13 @@ def catalog_option(command: F, *, default: str) -> F:
     )(command)
 
 
+def target_option(command: F) -> F:
+    """`--target` alone, of a command whose files are its arguments."""
+    return click.option(
+        "--target", metavar="NAME|FILE", default=DEFAULT_TARGET, show_default=True, help="The cluster."
+    )(command)
+
+
 def pod_options(command: F) -> F:
     """`-f`, `--class` and `--namespace-labels`: which pods, and where they come from."""
     return _pod_options(command, required=True)

@@ -19,22 +19,15 @@ from catalog.reader import read_catalog
 from catalog.target import read_target
 from nodes.export import Provider, cluster_autoscaler, karpenter
 from nodes.offer import UnknownSizeError, offers
-from podsla.options import catalog_options, output_option, read_catalogs, read_documents
+from podsla.options import catalog_options, output_option, read_catalogs, read_documents, target_option
 from podsla.output import REFUSED, note, print_json, print_table, print_value, print_yaml, say
 from podsla.reports import Entry, junit, of_findings, of_problems, sarif
 from podsla.summary import counted, size_fields
 
-TARGET = click.option("--target", metavar="NAME|FILE", default="kubernetes", show_default=True, help="The cluster.")
 
-
-@click.group("catalog")
-def catalog_group() -> None:
-    """Check, show, compare, import and export spec catalogues; publish and watch them in a cluster."""
-
-
-@catalog_group.command("lint")
+@click.command("lint")
 @click.argument("files", nargs=-1, metavar="[FILE]...")
-@TARGET
+@target_option
 @output_option("table", "json", "yaml", "junit", "sarif", default="table")
 def lint_command(files: Sequence[str], target: str, form: str) -> None:
     """Check catalogue files, alone and against a target.
@@ -84,7 +77,7 @@ def _print_entries(entries: Sequence[Entry], target: str, form: str) -> None:
             print_value([{**asdict(entry), "severity": entry.severity.value} for entry in entries], form)
 
 
-@catalog_group.command("show")
+@click.command("show")
 @click.argument("names", nargs=-1, metavar="[SIZE|FAMILY]...")
 @click.option("--catalog", "catalogs", multiple=True, metavar="NAME|FILE", help="Default: all shipped ones.")
 @click.option("--offers", "on", metavar="NAME|FILE", help="Show what nodes offer on this target.")
@@ -121,7 +114,7 @@ def _gpu(size: SandboxSize) -> str:
     return f"{size.gpu.share or size.gpu_count} x {size.gpu.model or 'model not published'}"
 
 
-@catalog_group.command("import")
+@click.command("import")
 @click.argument("source", type=click.Choice(sorted(IMPORTERS)))
 @click.argument("file", metavar="FILE.csv")
 @click.option("--name", help="The catalogue's name; the source's by default.")
@@ -139,7 +132,7 @@ def import_command(source: str, file: str, name: str | None) -> None:
     click.echo(render_catalog(document, importer.header), nl=False)
 
 
-@catalog_group.command("export")
+@click.command("export")
 @click.argument("autoscaler", type=click.Choice(["karpenter", "cluster-autoscaler"]))
 @click.argument("names", nargs=-1, metavar="[SIZE|FAMILY]...")
 @catalog_options
