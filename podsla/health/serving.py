@@ -215,7 +215,7 @@ def _namespaces(found: Snapshot, index: Index) -> Iterator[Finding]:
         ]
         for message in filter(None, ignored):
             yield warning(Reason.NAMESPACE_KEY_IGNORED, subject, message)
-        if labels.get(DEFAULT_CLASS, OPT_OUT) == OPT_OUT:
+        if DEFAULT_CLASS not in labels:
             continue
         probe = {"metadata": {"name": "probe"}, "spec": {"containers": [{"name": "probe", "image": "probe"}]}}
         answer = admit(probe, labels, Serving(index), found.now.date())

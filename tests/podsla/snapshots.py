@@ -10,6 +10,7 @@ from typing import Any, Final
 import yaml
 
 from catalog.accept import Memo, judge
+from catalog.keys import TARGET
 from catalog.load import DEFAULT_TARGET, load_target
 from catalog.reader import read_catalog
 from catalog.stored import revision_object
@@ -157,6 +158,23 @@ def refused_edit(**status: Any) -> Snapshot:
 def with_classes(lines: str) -> Snapshot:
     thing, revision = spec_catalog(catalog_text(classes=lines))
     return well(catalogs=[thing], revisions=[revision])
+
+
+def leaning() -> Snapshot:
+    """The same with a second catalogue, accepted when there was still a class that one of its own falls back to."""
+    thing, revision = spec_catalog()
+    spec = {"classes": [{"name": "lean", "description": "x", "fallback": ["gone"]}]}
+    metadata = {**thing["metadata"], "name": "teams", "uid": "u2"}
+    status = {**thing["status"], "serving": "sha256:teams"}
+    other = {**thing, "metadata": metadata, "spec": spec, "status": status}
+    return well(catalogs=[thing, other], revisions=[revision, revision_object(other, "sha256:teams", 1, HOME)])
+
+
+def accepted_target(text: str) -> Snapshot:
+    """The same with a target that a controller accepted."""
+    metadata = {"name": "target-1", "labels": {TARGET: "true"}}
+    kept = {"metadata": metadata, "revision": 1, "data": {"target.yaml": text}}
+    return well(revisions=[*well().revisions, kept], target=target(text))
 
 
 def other_bundle() -> str:

@@ -15,9 +15,11 @@ from tests.builders import pod
 from tests.podsla.snapshots import (
     HOME,
     NOW,
+    accepted_target,
     annotated,
     edited,
     labelled,
+    leaning,
     namespace,
     node,
     old,
@@ -195,6 +197,14 @@ def test_where_all_is_well_nothing_is_found() -> None:
             well(target=target("{apiVersion: podsla.io/v1beta1, kind: Target, metadata: {name: x}, spec: {}}")),
             (W, Reason.TARGET_NOT_JUDGED, "ConfigMap/podsla-target"), "is a controller running",
             id="a target nobody took over",
+        ),
+        pytest.param(
+            accepted_target("kind: Target"), (E, Reason.TARGET_REFUSED, "ConfigMap/podsla-target"),
+            "what was accepted of it cannot be read by this podsla", id="a target of a newer podsla",
+        ),
+        pytest.param(
+            leaning(), (E, Reason.CATALOGS_MISFIT, "served catalogues"), "'gone' is no class",
+            id="a catalogue leans on one that is gone",
         ),
         pytest.param(
             edited("nodes", 0, "metadata", "labels", "node.kubernetes.io/instance-type", to="mediun"),
