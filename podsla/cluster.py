@@ -76,19 +76,6 @@ class Reader:
         found = self.permitted(lambda: self.api.get(NAMESPACES, name), None)
         return None if found is None else found["metadata"].get("labels") or {}
 
-    def target(self) -> Target:
-        """
-        Read the target that the controller accepted last; the shipped one where there is none.
-
-        Raises:
-            ApiError: A call failed.
-        """
-        revisions, classes = self.all(
-            lambda: self.read(CONTROLLER_REVISIONS, self.home), lambda: self.read(RUNTIME_CLASSES)
-        )
-        found = find_accepted([], revisions, classes)
-        return build(found, load_target(DEFAULT_TARGET), Memo()).target if found else load_target(DEFAULT_TARGET)
-
     def served(self) -> Served:
         """
         Read what the controller accepted last, which is what replicas serve; nothing published yet is an empty one.
@@ -111,6 +98,12 @@ class Reader:
         """Compile what is served, as a replica does."""
         served = self.served()
         return Serving(compile_index(served.catalog, served.target))
+
+
+def target_of(revisions: Sequence[Object], classes: Sequence[Object]) -> Target:
+    """Find the target that the controller accepted last, among ControllerRevisions; the shipped one is the first."""
+    found = find_accepted([], revisions, classes)
+    return build(found, load_target(DEFAULT_TARGET), Memo()).target if found else load_target(DEFAULT_TARGET)
 
 
 def connect(kubeconfig: Path | None, context: str | None, namespace: str | None, home: str) -> Reader:

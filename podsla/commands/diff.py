@@ -123,22 +123,23 @@ def _of_files(files: Sequence[str], also: Sequence[str], target: str, named: Seq
 
 
 def _with_cluster(files: Sequence[str], kubeconfig: Path | None, context: str | None, home: str) -> _Compared:
-    from kube.kinds import CONTROLLER_REVISIONS, NAMESPACES, SPEC_CATALOGS
-    from podsla.cluster import connect, told
+    from kube.kinds import CONTROLLER_REVISIONS, NAMESPACES, RUNTIME_CLASSES, SPEC_CATALOGS
+    from podsla.cluster import connect, target_of, told
 
     documents = load_documents(catalog_paths(files))
     check(documents)
     edits = {document.data["metadata"]["name"]: document.data for document in documents}
     reader = connect(kubeconfig, context, None, home)
     with told():
-        catalogs, revisions, namespaces, pods, target, nodes = reader.all(
+        catalogs, revisions, classes, namespaces, pods, nodes = reader.all(
             lambda: reader.read(SPEC_CATALOGS),
             lambda: reader.read(CONTROLLER_REVISIONS, home),
+            lambda: reader.read(RUNTIME_CLASSES),
             lambda: reader.read(NAMESPACES),
             reader.running_pods,
-            reader.target,
             lambda: reader.permitted(reader.nodes, ()),
         )
+    target = target_of(revisions, classes)
     now, kept = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", read_kept(revisions)
     bound = list(read_bound(map(keep_promises, pods)))
     edited: Edited = try_edit(catalogs, kept, edits, used_classes(bound), now)
