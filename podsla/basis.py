@@ -57,7 +57,7 @@ class Basis:
     serving: Serving
     reader: "Reader | None" = None
 
-    def told(self) -> None:
+    def announce(self) -> None:
         """Say beside the output what is judged by, where it is not in the command itself."""
         if self.reader is None:
             return

@@ -101,7 +101,7 @@ class Reader:
 
 
 def target_of(revisions: Sequence[Object], classes: Sequence[Object]) -> Target:
-    """Find the target that the controller accepted last, among ControllerRevisions; the shipped one is the first."""
+    """Find the target that the controller accepted last; until there is one, it is the shipped one."""
     found = find_accepted([], revisions, classes)
     return build(found, load_target(DEFAULT_TARGET), Memo()).target if found else load_target(DEFAULT_TARGET)
 

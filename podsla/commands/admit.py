@@ -70,7 +70,7 @@ def admit_command(
     basis, day = find_basis(source), today()
     labels = basis.labels_of({found.namespace for found in pods}, namespace_labels)
     if not quiet:
-        basis.told()
+        basis.announce()
     results = [
         Admitted(found, admit_found(found, class_name, labels[found.namespace], basis.serving, day))
         for found in with_progress(pods, "admitting")

@@ -37,7 +37,7 @@ def classes_command(names: Sequence[str], source: Source, form: str) -> None:
     for name in names:
         if name not in index.catalog.classes:
             raise click.UsageError(f"class {name!r} is in no catalogue; {nearest(name, index.catalog.classes)}")
-    basis.told()
+    basis.announce()
     rows = [describe(index, index.catalog.classes[name]) for name in names or index.catalog.classes]
     if form in ("json", "yaml"):
         print_value(rows[0] if len(names) == 1 else rows, form)

@@ -72,7 +72,7 @@ def explain_command(
     pods = list(find_pods(load_manifests(files, recursive=recursive)))
     basis, day = find_basis(source), today()
     index, labels = basis.serving.index, basis.labels_of({found.namespace for found in pods}, namespace_labels)
-    basis.told()
+    basis.announce()
     answers = [(found, admit_found(found, class_name, labels[found.namespace], basis.serving, day)) for found in pods]
     if form == "table":
         for position, (found, answer) in enumerate(answers):
