@@ -146,7 +146,8 @@ def run(command: Sequence[str], env: dict[str, str], code: int) -> tuple[float, 
     done = subprocess.run([PODSLA, *command], env=env, capture_output=True, text=True, check=False)
     took_s = time.monotonic() - started_s
     if done.returncode != code:
-        raise click.ClickException(f"podsla {' '.join(command)} ended with {done.returncode}: {done.stderr}")
+        text = f"podsla {' '.join(command)} ended with {done.returncode}"
+        raise click.ClickException(f"{text}:\n{done.stdout}{done.stderr}")
     return took_s, children_s() - before
 
 
