@@ -2,93 +2,12 @@
 
 import io
 import json
-import re
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from xml.etree import ElementTree as ET
+from collections.abc import Sequence
 
-import click
 import pytest
 import yaml
 
-import podsla.commands
-from podsla.cli import cli, main
-from podsla.commands.groups import Lazy
-
-pytestmark = pytest.mark.usefixtures("no_cluster")
-
-POD = """\
-apiVersion: v1
-kind: Pod
-metadata: {name: p, annotations: {podsla.io/class: net-intensive}}
-spec:
-  futureField: 1.50
-  containers: [{name: app, image: x, resources: {requests: {cpu: 0.5}}}]
-"""
-CATALOG = """\
-apiVersion: podsla.io/v1beta1
-kind: SpecCatalog
-metadata: {name: mine}
-spec:
-  classes:
-  - {name: steady, description: Mine., floor: {cpu: {baseMHz: 3000}}, sizes: {families: [ecs.hfc7]}}
-"""
-
-
-@dataclass(frozen=True)
-class Ran:
-    """What a command printed, and how it ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-class Shell:
-    """Runs `podsla` in a folder of files."""
-
-    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-        self.folder, self.capsys = folder, capsys
-        monkeypatch.chdir(folder)
-
-    def file(self, name: str, text: str) -> str:
-        """Write a file."""
-        (self.folder / name).write_text(text)
-        return name
-
-    def run(self, *arguments: str) -> Ran:
-        """Run a command."""
-        with pytest.raises(SystemExit) as ended:
-            main(arguments)
-        captured = self.capsys.readouterr()
-        code = ended.value.code
-        assert isinstance(code, int)
-        assert "Traceback" not in captured.err
-        return Ran(code, captured.out, captured.err)
-
-
-def reported(form: str, text: str) -> list[tuple[str, str, str]]:
-    """Reason, file and message of everything in a report."""
-    if form in ("json", "yaml"):
-        found = json.loads(text) if form == "json" else yaml.safe_load(text)
-        return [(one["reason"], one["file"], one["message"]) for one in found]
-    if form == "junit":
-        cases = ET.fromstring(text)  # noqa: S314 - it is our own
-        return [
-            (str(case.get("name")).rpartition(": ")[2], str(case.get("classname")), str(case[0].get("message")))
-            for case in cases
-        ]
-    results = json.loads(text)["runs"][0]["results"]
-    places = [one["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for one in results]
-    return [(one["ruleId"], uri, one["message"]["text"]) for one, uri in zip(results, places, strict=True)]
-
-
-@pytest.fixture
-def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Shell:
-    return Shell(tmp_path, capsys, monkeypatch)
+from tests.podsla.shell import CATALOG, POD, Ran, Shell
 
 
 class TestAdmit:
@@ -289,30 +208,6 @@ class TestCatalog:
         assert ran.code == 1
         assert '<testsuite name="podsla catalog lint on t" tests="2" failures="1" errors="0" skipped="1">' in ran.out
 
-    @pytest.mark.parametrize(
-        ("arguments", "file", "said"),
-        [
-            pytest.param(["gone.yaml"], "gone.yaml", "cannot be read: No such file or directory", id="not there"),
-            pytest.param(["no.yaml"], "no.yaml", "this is not YAML: ", id="no YAML"),
-            pytest.param(["flor.yaml"], "flor.yaml", "is not a field here; did you mean floor?", id="a wrong field"),
-            pytest.param(
-                ["ecs", "--target", "calic"], "calic", "is no shipped target and no file", id="no such target"
-            ),
-        ],
-    )
-    @pytest.mark.parametrize("form", ["json", "yaml", "junit", "sarif"])
-    def test_a_file_that_cannot_be_used_is_in_every_report(
-        self, shell: Shell, form: str, arguments: list[str], file: str, said: str
-    ) -> None:
-        shell.file("no.yaml", "{")
-        shell.file("flor.yaml", CATALOG.replace("floor", "flor"))
-        ran = shell.run("catalog", "lint", *arguments, "-o", form)
-
-        assert (ran.code, said in ran.err) == (3, True)
-        told = reported(form, ran.out)
-        assert [one[:2] for one in told] == [("UnusableFile", file)] * len(told)
-        assert any(said in message for _, _, message in told), told
-
     def test_a_lowered_figure_breaks_pods_that_rely_on_it(self, shell: Shell) -> None:
         size = "{name: s.large, vcpu: 2, memory: 4Gi, network: {pps: PPS}}"
         head = "apiVersion: podsla.io/v1beta1\nkind: SpecCatalog\nmetadata: {name: c}\n"
@@ -427,52 +322,6 @@ def test_completion(shell: Shell, name: str) -> None:
     assert (ran.code, "_PODSLA_COMPLETE" in ran.out) == (0, True)
 
 
-class TestWhichCluster:
-    """Where a cluster is named, it is asked and nobody else."""
-
-    COMMANDS = (("classes",), ("admit", "-f", "pod.yaml"), ("explain", "-f", "pod.yaml"))
-
-    @pytest.fixture(params=["KUBECONFIG", "home", "option"])
-    def named(self, request: pytest.FixtureRequest, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
-        """Name a cluster that is nowhere; what the command line says of it."""
-        shell.file("pod.yaml", POD)
-        config = shell.folder / shell.file("config", "{}")
-        if request.param == "KUBECONFIG":
-            monkeypatch.setenv("KUBECONFIG", str(config))
-        elif request.param == "home":
-            (shell.folder / ".kube").mkdir()
-            config.rename(shell.folder / ".kube/config")
-            monkeypatch.setenv("HOME", str(shell.folder))
-        return ("--kubeconfig", str(config)) if request.param == "option" else ()
-
-    @pytest.mark.parametrize("command", COMMANDS, ids=lambda words: words[0])
-    def test_one_that_is_named_and_cannot_be_found_ends_it(
-        self, shell: Shell, named: tuple[str, ...], command: tuple[str, ...]
-    ) -> None:
-        ran = shell.run(*command, *named)
-
-        assert (ran.code, ran.out) == (3, "")
-        assert ran.err.startswith("finding a cluster: Invalid kube-config file.")
-        assert ran.err.endswith("; --target kubernetes asks the shipped catalogue and no cluster\n")
-
-    @pytest.mark.parametrize("command", COMMANDS, ids=lambda words: words[0])
-    @pytest.mark.parametrize("files", [("--target", "kubernetes"), ("--catalog", "ecs", "--catalog", "classes")])
-    def test_files_mean_no_cluster(
-        self, shell: Shell, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], files: tuple[str, ...]
-    ) -> None:
-        shell.file("pod.yaml", POD)
-        monkeypatch.setenv("KUBECONFIG", str(shell.folder / "gone"))
-
-        assert shell.run(*command, *files).code == 0
-        both = shell.run(*command, *files, "--context", "x")
-        assert (both.code, "mean files, and no cluster" in both.err) == (2, True)
-
-    def test_a_running_pod_is_not_judged_by_files(self, shell: Shell) -> None:
-        ran = shell.run("explain", "pod", "web", "--target", "kubernetes")
-
-        assert (ran.code, "leave out --catalog and --target" in ran.err) == (2, True)
-
-
 def test_completion_knows_the_commands(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("_PODSLA_COMPLETE", "bash_complete")
     monkeypatch.setenv("COMP_WORDS", "podsla catalog ro")
@@ -485,34 +334,3 @@ def test_as_a_plugin_it_calls_itself_as_it_was_called(shell: Shell, monkeypatch:
     monkeypatch.setattr("sys.argv", ["/usr/local/bin/kubectl-podsla"])
 
     assert shell.run("why", "--help").out.startswith("Usage: kubectl podsla why")
-
-
-def commands(group: Lazy = cli) -> Iterator[tuple[str, click.Command]]:
-    """Every command of a group and of the groups in it, by the name that it is called by."""
-    for name in group.list_commands(click.Context(group)):
-        found = group.get_command(click.Context(group), name)
-        assert found is not None, name
-        yield name, found
-        if isinstance(found, Lazy):
-            yield from commands(found)
-
-
-def test_every_command_that_is_written_can_be_called_by_its_name() -> None:
-    folder = Path(podsla.commands.__file__).parent
-    written = {
-        name
-        for file in folder.glob("*.py")
-        for name in re.findall(r"^def (\w+)_command\(", file.read_text(), re.MULTILINE)
-    }
-
-    assert sorted(name for name, _ in commands()) == sorted(written)
-    assert all(found.name == name for name, found in commands())
-
-
-def test_a_command_imports_nothing_that_another_one_needs() -> None:
-    script = "import sys; from podsla.cli import main\ntry: main(['why', '--help'])\nfinally: print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    loaded = set(done.stdout.splitlines()[-1].split())
-
-    assert "podsla.commands.why" in loaded
-    assert not loaded & {"podsla.commands.lend", "catalog.importers", "podsla.reports", "asyncio", "kubernetes"}

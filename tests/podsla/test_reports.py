@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from xml.etree import ElementTree as ET
 
 import pytest
+import yaml
 
 from catalog.lint import Severity, lint
 from catalog.problems import Problem
@@ -15,6 +16,8 @@ from catalog.reader import read_catalog
 from catalog.target import read_target
 from catalog.yamltext import parse_documents
 from podsla.reports import Entry, junit, of_findings, of_problems, sarif
+from tests.podsla.shell import CATALOG as MINE
+from tests.podsla.shell import Shell
 
 CATALOG: Final = """\
 apiVersion: podsla.io/v1beta1
@@ -184,3 +187,42 @@ def test_junit_of_nothing_is_one_test_that_passed() -> None:
     (case,) = read_xml(junit("lint", []))
 
     assert (case.get("name"), len(case)) == ("no findings", 0)
+
+
+def reported(form: str, text: str) -> list[tuple[str, str, str]]:
+    """Reason, file and message of everything in a report."""
+    if form in ("json", "yaml"):
+        found = json.loads(text) if form == "json" else yaml.safe_load(text)
+        return [(one["reason"], one["file"], one["message"]) for one in found]
+    if form == "junit":
+        cases = read_xml(text)
+        return [
+            (str(case.get("name")).rpartition(": ")[2], str(case.get("classname")), str(case[0].get("message")))
+            for case in cases
+        ]
+    results = json.loads(text)["runs"][0]["results"]
+    places = [one["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for one in results]
+    return [(one["ruleId"], uri, one["message"]["text"]) for one, uri in zip(results, places, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "file", "said"),
+    [
+        pytest.param(["gone.yaml"], "gone.yaml", "cannot be read: No such file or directory", id="not there"),
+        pytest.param(["no.yaml"], "no.yaml", "this is not YAML: ", id="no YAML"),
+        pytest.param(["flor.yaml"], "flor.yaml", "is not a field here; did you mean floor?", id="a wrong field"),
+        pytest.param(["ecs", "--target", "calic"], "calic", "is no shipped target and no file", id="no such target"),
+    ],
+)
+@pytest.mark.parametrize("form", ["json", "yaml", "junit", "sarif"])
+def test_a_file_that_cannot_be_used_is_in_every_report(
+    shell: Shell, form: str, arguments: list[str], file: str, said: str
+) -> None:
+    shell.file("no.yaml", "{")
+    shell.file("flor.yaml", MINE.replace("floor", "flor"))
+    ran = shell.run("catalog", "lint", *arguments, "-o", form)
+
+    assert (ran.code, said in ran.err) == (3, True)
+    told = reported(form, ran.out)
+    assert [one[:2] for one in told] == [("UnusableFile", file)] * len(told)
+    assert any(said in message for _, _, message in told), told
