@@ -101,10 +101,18 @@ def load_target(name: str) -> Target:
     Raises:
         InvalidError: There is no such target, or the file is wrong.
     """
+    return read_target(target_documents(name))
+
+
+def target_documents(name: str) -> list[Document]:
+    """
+    Load the document of a target: one that is shipped, by name, or a file.
+
+    Raises:
+        InvalidError: There is no such target, or the file is no YAML.
+    """
     shipped = shipped_targets()
-    if name in shipped:
-        return read_target(load_documents([shipped[name]]))
-    if "/" not in name and "." not in name:
+    if name not in shipped and "/" not in name and "." not in name:
         message = f"is no shipped target and no file; {nearest(name, shipped)}"
         raise InvalidError([Problem(name, 0, "", message)])
-    return read_target(load_documents([Path(name)]))
+    return load_documents([shipped.get(name, Path(name))])

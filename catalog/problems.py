@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 Path: TypeAlias = tuple[str | int, ...]
+_MEANT: Final = 2  # names that one message suggests
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -53,9 +54,25 @@ def render_path(path: Path) -> str:
 def nearest(name: str, known: Iterable[str]) -> str:
     """Say what *name* may have been meant to be, as the end of a sentence."""
     names = sorted(known)
-    by_lower = {known_name.lower(): known_name for known_name in names}
-    close = [by_lower[match] for match in get_close_matches(name.lower(), by_lower, n=2, cutoff=0.6)]
-    close = close or [known_name for known_name in names if len(name) > 2 and name.lower() in known_name.lower()][:2]
-    if close:
-        return f"did you mean {' or '.join(close)}?"
+    meant = close(name, names) or [one for one in names if len(name) > 2 and name.lower() in one.lower()][:_MEANT]
+    if meant:
+        return f"did you mean {' or '.join(meant)}?"
     return f"known are {', '.join(names[:12])}{', …' if len(names) > 12 else ''}" if names else "there is none"
+
+
+def close(name: str, known: Iterable[str], *, alike: float = 0.6) -> list[str]:
+    """
+    Find what *name* may have been meant to be, in whatever case, the likeliest first.
+
+    Two letters in the wrong order are the slip itself, so such a name stands alone; of the rest, difflib's ratio is at
+    least *alike*, which counts a swap in a short name as much as a letter that was never meant.
+    """
+    lower, by_lower = name.lower(), {one.lower(): one for one in sorted(known)}
+    found = [one for one in by_lower if _is_swapped(lower, one)][:_MEANT]
+    return [by_lower[one] for one in found or get_close_matches(lower, by_lower, n=_MEANT, cutoff=alike)]
+
+
+def _is_swapped(name: str, other: str) -> bool:
+    """Tell whether two neighbouring letters changed places, and nothing else is different."""
+    at = next((i for i, (mine, yours) in enumerate(zip(name, other, strict=False)) if mine != yours), 0)
+    return name != other and name[:at] + name[at : at + 2][::-1] + name[at + 2 :] == other

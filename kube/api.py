@@ -87,6 +87,11 @@ class Api:
         configuration.retries = False  # a repeated POST is ours to decide
         return cls(ApiClient(configuration))
 
+    @property
+    def address(self) -> str:
+        """Where the API server is."""
+        return str(self.client.configuration.host)
+
     def guarded(self, may_write: Callable[[], bool]) -> "Api":
         """Make the same connection that writes only while *may_write* says so."""
         return Api(self.client, may_write)

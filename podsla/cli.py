@@ -8,23 +8,7 @@ from pathlib import Path
 import click
 
 from catalog.problems import InvalidError
-from podsla.commands.admit import admit_command
-from podsla.commands.agent import agent_command
-from podsla.commands.apply import apply_command  # noqa: F401 - joins the group `catalog`, as diff and revisions do
-from podsla.commands.catalog import catalog_group
-from podsla.commands.classes import classes_command, targets_command
-from podsla.commands.completion import completion_command
-from podsla.commands.controller import controller_command
-from podsla.commands.diff import diff_command  # noqa: F401
-from podsla.commands.doctor import doctor_command
-from podsla.commands.explain import explain_command
-from podsla.commands.gpu import gpu_group
-from podsla.commands.lend import run_command  # noqa: F401
-from podsla.commands.revisions import status_command  # noqa: F401
-from podsla.commands.top import top_command
-from podsla.commands.uninstall import uninstall_command
-from podsla.commands.webhook import webhook_command
-from podsla.commands.why import why_command
+from podsla.commands.groups import Lazy
 from podsla.output import INVALID, USAGE, ClusterError, note, print_problems
 
 _EPILOG = """\b
@@ -43,32 +27,36 @@ First steps:
 """
 
 
-@click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+_MODULES = {
+    "admit": "admit",
+    "agent": "agent",
+    "catalog": "groups",
+    "classes": "classes",
+    "completion": "completion",
+    "controller": "controller",
+    "doctor": "doctor",
+    "explain": "explain",
+    "gpu": "groups",
+    "targets": "classes",
+    "top": "top",
+    "uninstall": "uninstall",
+    "webhook": "webhook",
+    "why": "why",
+}
+
+
+@click.group(
+    cls=Lazy,
+    modules=_MODULES,
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(package_name="podsla", prog_name="podsla")
 def cli() -> None:
     """Pod-level SLA classes: a pod names a class, and gets the sandbox size that holds it.
 
-    Works without a cluster: on the shipped catalogue, or on yours.
+    Works without a cluster, too: on the shipped catalogue, or on yours.
     """
-
-
-for command in (
-    admit_command,
-    explain_command,
-    classes_command,
-    targets_command,
-    catalog_group,
-    why_command,
-    top_command,
-    doctor_command,
-    webhook_command,
-    controller_command,
-    agent_command,
-    gpu_group,
-    uninstall_command,
-    completion_command,
-):
-    cli.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -71,23 +71,10 @@ class Reader:
         """Every pod that is not over, of every namespace."""
         return self.read(PODS, fieldSelector=RUNNING)
 
-    def namespace_labels(self, name: str) -> Mapping[str, str]:
-        """Labels of a namespace; none where it is gone, or may not be seen."""
+    def namespace_labels(self, name: str) -> Mapping[str, str] | None:
+        """Labels of a namespace; None where it is not there, or may not be seen."""
         found = self.permitted(lambda: self.api.get(NAMESPACES, name), None)
-        return ((found or {}).get("metadata") or {}).get("labels") or {}
-
-    def target(self) -> Target:
-        """
-        Read the target that the controller accepted last; the shipped one where there is none.
-
-        Raises:
-            ApiError: A call failed.
-        """
-        revisions, classes = self.all(
-            lambda: self.read(CONTROLLER_REVISIONS, self.home), lambda: self.read(RUNTIME_CLASSES)
-        )
-        found = find_accepted([], revisions, classes)
-        return build(found, load_target(DEFAULT_TARGET), Memo()).target if found else load_target(DEFAULT_TARGET)
+        return None if found is None else found["metadata"].get("labels") or {}
 
     def served(self) -> Served:
         """
@@ -111,6 +98,12 @@ class Reader:
         """Compile what is served, as a replica does."""
         served = self.served()
         return Serving(compile_index(served.catalog, served.target))
+
+
+def target_of(revisions: Sequence[Object], classes: Sequence[Object]) -> Target:
+    """Find the target that the controller accepted last; until there is one, it is the shipped one."""
+    found = find_accepted([], revisions, classes)
+    return build(found, load_target(DEFAULT_TARGET), Memo()).target if found else load_target(DEFAULT_TARGET)
 
 
 def connect(kubeconfig: Path | None, context: str | None, namespace: str | None, home: str) -> Reader:

@@ -1,5 +1,6 @@
 """What becomes of an edit of catalogues before it is made, and what a rollback puts back. Pure."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -58,17 +59,17 @@ def try_edit(
 
 
 class _Read(Memo):
-    """Reads each spec once, however often it is asked for: sizes by the hundred take a while."""
+    """Reads each spec once, wherever it stands: sizes by the hundred take a while, and what serves is kept twice."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._found: dict[int, tuple[Any, Parsed]] = {}
+        self._found: dict[tuple[str, str], Parsed] = {}
 
     def read(self, thing: Object, key: object = None) -> Parsed:
-        spec = thing["spec"]
-        if id(spec) not in self._found:
-            self._found[id(spec)] = spec, parse(thing)  # kept, so that no other spec gets its id
-        return self._found[id(spec)][1]
+        written = thing["metadata"]["name"], json.dumps(thing["spec"], sort_keys=True, default=str)
+        if written not in self._found:
+            self._found[written] = parse(thing)
+        return self._found[written]
 
 
 def _applied(thing: Object, edit: Object | None) -> Object:

@@ -34,13 +34,25 @@ def catalog_options(command: F) -> F:
         show_default=True,
         help=f"What the cluster has: {', '.join(shipped_targets())}, or a file.",
     )(command)
+    return catalog_option(command, default="all shipped ones")
+
+
+def catalog_option(command: F, *, default: str) -> F:
+    """`--catalog`: which files hold sizes and classes."""
     return click.option(
         "--catalog",
         "catalogs",
         metavar="NAME|FILE",
         multiple=True,
         help=f"A catalogue file or folder, or a shipped one: {', '.join(shipped_catalogs())}. Repeat it for several. "
-        "Default: all shipped ones.",
+        f"Default: {default}.",
+    )(command)
+
+
+def target_option(command: F) -> F:
+    """`--target` alone, of a command whose files are its arguments."""
+    return click.option(
+        "--target", metavar="NAME|FILE", default=DEFAULT_TARGET, show_default=True, help="The cluster."
     )(command)
 
 
@@ -58,8 +70,9 @@ def _pod_options(command: F, *, required: bool) -> F:
     command = click.option(
         "--namespace-labels",
         metavar="KEY=VALUE,…",
-        default="",
-        help="Labels of the pods' namespace: its default class, and what it may use.",
+        callback=lambda _context, _option, text: None if text is None else parse_labels(text),
+        help="Labels of the pods' namespace: its default class, and what it may use. Default: those it has in the "
+        "cluster that is asked; else none.",
     )(command)
     command = click.option(
         "--class",
@@ -89,13 +102,14 @@ def cluster_options(command: F) -> F:
 
 def pod_cluster_options(command: F) -> F:
     """`--kubeconfig`, `--context`, `--namespace` as kubectl has them, and `--podsla-namespace`."""
-    command = click.option(
+    return namespaced_options(home_option(command))
+
+
+def home_option(command: F) -> F:
+    """`--podsla-namespace`, of a command whose `--namespace` is another or none."""
+    return click.option(
         "--podsla-namespace", "home", default=HOME, show_default=True, help="The namespace that podsla is installed in."
     )(command)
-    command = click.option(
-        "-n", "--namespace", metavar="NAME", help="The namespace to look in; default: that of the context."
-    )(command)
-    return reach_options(command)
 
 
 def namespaced_options(command: F) -> F:
@@ -138,8 +152,12 @@ def load_serving(catalogs: Sequence[str], target: str) -> Serving:
 
 def read_catalogs(catalogs: Sequence[str]) -> Catalog:
     """Load the named catalogues, or all shipped ones."""
-    documents = load_documents(catalog_paths(catalogs) or [SHIPPED_CATALOG])
-    return read_catalog(with_progress(documents, "reading catalogues"))
+    return read_catalog(with_progress(read_documents(catalogs), "reading catalogues"))
+
+
+def read_documents(catalogs: Sequence[str]) -> list[Document]:
+    """Load the documents of the named catalogues, or of all shipped ones."""
+    return load_documents(catalog_paths(catalogs) or [SHIPPED_CATALOG])
 
 
 def catalog_paths(catalogs: Sequence[str]) -> list[Path]:

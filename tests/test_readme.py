@@ -25,6 +25,7 @@ def printed(block: str, capsys: pytest.CaptureFixture[str]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+@pytest.mark.usefixtures("no_cluster")
 def test_every_command_prints_what_is_written(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

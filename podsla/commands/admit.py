@@ -8,14 +8,12 @@ from typing import Any, assert_never
 import click
 
 from catalog.yamltext import Document
+from podsla.basis import Source, find_basis, source_options
 from podsla.options import (
     Found,
-    catalog_options,
     find_pods,
     load_manifests,
-    load_serving,
     output_option,
-    parse_labels,
     pod_options,
     replace_at,
     with_class,
@@ -38,16 +36,15 @@ class Admitted:
 
 @click.command("admit")
 @pod_options
-@catalog_options
+@source_options(pods=True)
 @output_option("yaml", "json", "table", "patch", default="yaml")
 @click.option("-q", "--quiet", is_flag=True, help="Print refusals and warnings only beside the output.")
 def admit_command(
     files: Sequence[str],
     recursive: bool,
     class_name: str | None,
-    namespace_labels: str,
-    catalogs: Sequence[str],
-    target: str,
+    namespace_labels: Mapping[str, str] | None,
+    source: Source,
     form: str,
     quiet: bool,
 ) -> None:
@@ -57,6 +54,9 @@ def admit_command(
     output, with their comments gone; the reasons to standard error. If any pod is refused, no document is printed and
     the exit code is 1.
 
+    Where a cluster is named (--kubeconfig, --context, KUBECONFIG, ~/.kube/config), by what it serves and by the labels
+    that namespaces have there; with --catalog or --target, and where none is named, by files. Nothing is written.
+
     -o json prints one document as it is and several as a List. -o patch prints the operations for one document, and for
     several a list of {file, line, patch}.
 
@@ -65,12 +65,14 @@ def admit_command(
       podsla admit -f manifests/ -o table
       kubectl get deploy web -o yaml | podsla admit -f - -o patch
     """
-    serving, labels = load_serving(catalogs, target), parse_labels(namespace_labels)
     documents = load_manifests(files, recursive=recursive)
     pods = list(find_pods(documents))
-    day = today()
+    basis, day = find_basis(source), today()
+    labels = basis.labels_of({found.namespace for found in pods}, namespace_labels)
+    if not quiet:
+        basis.announce()
     results = [
-        Admitted(found, admit_found(found, class_name, labels, serving, day))
+        Admitted(found, admit_found(found, class_name, labels[found.namespace], basis.serving, day))
         for found in with_progress(pods, "admitting")
     ]
     refused = [r for r in results if isinstance(r.answer, Deny)]

@@ -12,12 +12,11 @@ from catalog.load import load_documents
 from catalog.problems import InvalidError, Problem
 from catalog.reader import read_part
 from catalog.yamltext import Document
-from podsla.commands.catalog import catalog_group
 from podsla.options import catalog_paths, cluster_options, output_option
 from podsla.output import REFUSED, note, print_table, print_value
 
 
-@catalog_group.command("apply")
+@click.command("apply")
 @click.argument("files", nargs=-1, required=True, metavar="NAME|FILE...")
 @cluster_options
 @click.option("--dry-run", is_flag=True, help="Let the API server check everything, and write nothing.")

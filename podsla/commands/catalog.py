@@ -3,80 +3,81 @@
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 
 import click
 
 from catalog.dimension import DIMENSIONS, render
 from catalog.importers import IMPORTERS, render_catalog
-from catalog.lint import Finding, Severity, lint
-from catalog.load import load_target, read_text
+from catalog.lint import Severity, lint
+from catalog.load import load_target, read_text, target_documents
 from catalog.model import SandboxSize
-from catalog.problems import nearest
+from catalog.problems import InvalidError, nearest
+from catalog.reader import read_catalog
+from catalog.target import read_target
 from nodes.export import Provider, cluster_autoscaler, karpenter
 from nodes.offer import UnknownSizeError, offers
-from podsla.options import catalog_options, output_option, read_catalogs
+from podsla.options import catalog_options, output_option, read_catalogs, read_documents, target_option
 from podsla.output import REFUSED, note, print_json, print_table, print_value, print_yaml, say
-from podsla.reports import junit
+from podsla.reports import Entry, junit, of_findings, of_problems, sarif
 from podsla.summary import counted, size_fields
 
-TARGET = click.option("--target", metavar="NAME|FILE", default="kubernetes", show_default=True, help="The cluster.")
 
-
-@click.group("catalog")
-def catalog_group() -> None:
-    """Check, show, compare, import and export spec catalogues; publish and watch them in a cluster."""
-
-
-@catalog_group.command("lint")
+@click.command("lint")
 @click.argument("files", nargs=-1, metavar="[FILE]...")
-@TARGET
-@output_option("table", "json", "yaml", "junit", default="table")
+@target_option
+@output_option("table", "json", "yaml", "junit", "sarif", default="table")
 def lint_command(files: Sequence[str], target: str, form: str) -> None:
     """Check catalogue files, alone and against a target.
 
     Without FILE, checks the shipped catalogues. Files are read together: classes may use sizes of another file, so name
     every file that is served with them (`ecs` names the shipped sizes).
 
-    Exit code 3: a file cannot be used. 1: a class would refuse every pod on this target. 0: no errors; there may be
-    warnings.
+    Exit code 3: a file cannot be used; its problems go to standard error, and into the report of every form but table.
+    1: a class would refuse every pod on this target. 0: no errors; there may be warnings.
 
     \b
       podsla catalog lint ecs platform.yaml --target my-cluster.yaml
       podsla catalog lint ecs platform.yaml -o junit > report.xml
+      podsla catalog lint ecs platform.yaml -o sarif > report.sarif
     """
-    catalog, loaded = read_catalogs(files), load_target(target)
+    try:
+        documents, of_target = read_documents(files), target_documents(target)
+        catalog, loaded = read_catalog(documents), read_target(of_target)
+    except InvalidError as error:
+        if form != "table":
+            _print_entries(of_problems(error.problems), target, form)
+        raise  # the problems go to standard error in every form
     findings = lint(catalog, loaded)
-    errors = [f for f in findings if f.severity is Severity.ERROR]
-    if form == "junit":
-        say(junit(f"podsla catalog lint on {loaded.name}", findings))
-    elif form == "table":
+    errors = sum(f.severity is Severity.ERROR for f in findings)
+    if form == "table":
         for finding in findings:
             say(str(finding), style="bad" if finding.severity is Severity.ERROR else "warn")
-        warnings = len(findings) - len(errors)
         head = (
             f"{counted(len(catalog.sizes), 'size')}, {counted(len(catalog.classes), 'class')} on target {loaded.name}"
         )
-        found = f"{counted(len(errors), 'error')}, {counted(warnings, 'warning')}"
+        found = f"{counted(errors, 'error')}, {counted(len(findings) - errors, 'warning')}"
         say(f"{head}: {found}", style="bad" if errors else "good")
         say(f"revision {catalog.revision}", style="dim")
     else:
-        print_value([_finding(f) for f in findings], form)
+        _print_entries(of_findings(findings, [*documents, *of_target]), loaded.name, form)
     if errors:
         raise click.exceptions.Exit(REFUSED)
 
 
-def _finding(finding: Finding) -> dict[str, str]:
-    return {
-        "severity": finding.severity.value,
-        "reason": finding.reason.value,
-        "subject": finding.subject,
-        "path": finding.path,
-        "message": finding.message,
-    }
+def _print_entries(entries: Sequence[Entry], target: str, form: str) -> None:
+    match form:
+        case "junit":
+            say(junit(f"podsla catalog lint on {target}", entries))
+        case "sarif":
+            print_json(sarif(version("podsla"), target, entries))
+        case _:
+            print_value([{**asdict(entry), "severity": entry.severity.value} for entry in entries], form)
 
 
-@catalog_group.command("show")
+@click.command("show")
 @click.argument("names", nargs=-1, metavar="[SIZE|FAMILY]...")
 @click.option("--catalog", "catalogs", multiple=True, metavar="NAME|FILE", help="Default: all shipped ones.")
 @click.option("--offers", "on", metavar="NAME|FILE", help="Show what nodes offer on this target.")
@@ -113,7 +114,7 @@ def _gpu(size: SandboxSize) -> str:
     return f"{size.gpu.share or size.gpu_count} x {size.gpu.model or 'model not published'}"
 
 
-@catalog_group.command("import")
+@click.command("import")
 @click.argument("source", type=click.Choice(sorted(IMPORTERS)))
 @click.argument("file", metavar="FILE.csv")
 @click.option("--name", help="The catalogue's name; the source's by default.")
@@ -131,7 +132,7 @@ def import_command(source: str, file: str, name: str | None) -> None:
     click.echo(render_catalog(document, importer.header), nl=False)
 
 
-@catalog_group.command("export")
+@click.command("export")
 @click.argument("autoscaler", type=click.Choice(["karpenter", "cluster-autoscaler"]))
 @click.argument("names", nargs=-1, metavar="[SIZE|FAMILY]...")
 @catalog_options

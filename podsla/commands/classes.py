@@ -11,26 +11,33 @@ from catalog.fit import Index
 from catalog.load import load_target, read_text, shipped_targets
 from catalog.model import SlaClass
 from catalog.problems import nearest
-from podsla.options import catalog_options, load_serving, output_option
+from podsla.basis import Source, find_basis, source_options
+from podsla.options import output_option
 from podsla.output import print_table, print_value, say
 from podsla.summary import floor_text
 
 
 @click.command("classes")
 @click.argument("names", nargs=-1)
-@catalog_options
+@source_options(pods=False)
 @output_option("table", "wide", "json", "yaml", default="table")
-def classes_command(names: Sequence[str], catalogs: Sequence[str], target: str, form: str) -> None:
+def classes_command(names: Sequence[str], source: Source, form: str) -> None:
     """List the SLA classes that a pod may name, or show some.
+
+    Where a cluster is named (--kubeconfig, --context, KUBECONFIG, ~/.kube/config), those that it serves; with --catalog
+    or --target, and where none is named, those of files.
 
     \b
       podsla classes
       podsla classes net-intensive -o yaml
+      podsla classes --catalog ecs --catalog platform.yaml
     """
-    index = load_serving(catalogs, target).index
+    basis = find_basis(source)
+    index = basis.serving.index
     for name in names:
         if name not in index.catalog.classes:
             raise click.UsageError(f"class {name!r} is in no catalogue; {nearest(name, index.catalog.classes)}")
+    basis.announce()
     rows = [describe(index, index.catalog.classes[name]) for name in names or index.catalog.classes]
     if form in ("json", "yaml"):
         print_value(rows[0] if len(names) == 1 else rows, form)

@@ -21,7 +21,6 @@ from nodes.bound import Bound, by_node, keep_promises, read_bound, used_classes
 from nodes.capacity import Held, plan
 from podsla.commands.admit import today
 from podsla.commands.apply import check
-from podsla.commands.catalog import TARGET, catalog_group
 from podsla.edits import Edited, try_edit
 from podsla.options import (
     catalog_paths,
@@ -30,6 +29,7 @@ from podsla.options import (
     load_manifests,
     output_option,
     parse_labels,
+    target_option,
     with_class,
 )
 from podsla.output import REFUSED, print_table, print_value, say
@@ -52,7 +52,7 @@ class _Compared:
     held: tuple[Held, ...] = ()
 
 
-@catalog_group.command("diff")
+@click.command("diff")
 @click.argument("files", nargs=-1, metavar="OLD NEW | --cluster FILE...")
 @click.option("--cluster", "in_cluster", is_flag=True, help="Compare with what a cluster serves, and judge its pods.")
 @click.option("--pods", metavar="FILE", multiple=True, help="Manifests or running pods to judge.")
@@ -61,7 +61,7 @@ class _Compared:
 @click.option(
     "--with", "also", metavar="FILE", multiple=True, help="Files served beside both, as those with the sizes."
 )
-@TARGET
+@target_option
 @cluster_options
 @output_option("table", "wide", "json", "yaml", default="table")
 def diff_command(
@@ -123,22 +123,23 @@ def _of_files(files: Sequence[str], also: Sequence[str], target: str, named: Seq
 
 
 def _with_cluster(files: Sequence[str], kubeconfig: Path | None, context: str | None, home: str) -> _Compared:
-    from kube.kinds import CONTROLLER_REVISIONS, NAMESPACES, SPEC_CATALOGS
-    from podsla.cluster import connect, told
+    from kube.kinds import CONTROLLER_REVISIONS, NAMESPACES, RUNTIME_CLASSES, SPEC_CATALOGS
+    from podsla.cluster import connect, target_of, told
 
     documents = load_documents(catalog_paths(files))
     check(documents)
     edits = {document.data["metadata"]["name"]: document.data for document in documents}
     reader = connect(kubeconfig, context, None, home)
     with told():
-        catalogs, revisions, namespaces, pods, target, nodes = reader.all(
+        catalogs, revisions, classes, namespaces, pods, nodes = reader.all(
             lambda: reader.read(SPEC_CATALOGS),
             lambda: reader.read(CONTROLLER_REVISIONS, home),
+            lambda: reader.read(RUNTIME_CLASSES),
             lambda: reader.read(NAMESPACES),
             reader.running_pods,
-            reader.target,
             lambda: reader.permitted(reader.nodes, ()),
         )
+    target = target_of(revisions, classes)
     now, kept = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", read_kept(revisions)
     bound = list(read_bound(map(keep_promises, pods)))
     edited: Edited = try_edit(catalogs, kept, edits, used_classes(bound), now)

@@ -1,7 +1,6 @@
 """`podsla explain`: why a pod gets its size, and why the near ones lost."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -10,17 +9,9 @@ from rich.text import Text
 from catalog.dimension import BY_MIN_KEY, DIMENSIONS, render, render_lacking
 from catalog.fit import Index
 from catalog.pod import read_pod
+from podsla.basis import Source, find_basis, source_options
 from podsla.commands.admit import admit_found, today
-from podsla.options import (
-    catalog_options,
-    find_pods,
-    load_manifests,
-    load_serving,
-    optional_pod_options,
-    output_option,
-    parse_labels,
-    pod_cluster_options,
-)
+from podsla.options import find_pods, load_manifests, optional_pod_options, output_option
 from podsla.output import REFUSED, ClusterError, note, print_table, print_value, say
 from podsla.recorded import Recalled, Today, recall
 from podsla.summary import driver_sentence, reserve_sentence, uncovered_sentence
@@ -33,8 +24,7 @@ NEAR_BELOW, NEAR_ABOVE = 5, 2
 @click.command("explain")
 @click.argument("running", nargs=-1, metavar="[pod NAME]")
 @optional_pod_options
-@catalog_options
-@pod_cluster_options
+@source_options(pods=True)
 @output_option("table", "json", "yaml", default="table")
 @click.option(
     "--near",
@@ -48,13 +38,8 @@ def explain_command(
     files: Sequence[str],
     recursive: bool,
     class_name: str | None,
-    namespace_labels: str,
-    catalogs: Sequence[str],
-    target: str,
-    kubeconfig: Path | None,
-    context: str | None,
-    namespace: str | None,
-    home: str,
+    namespace_labels: Mapping[str, str] | None,
+    source: Source,
     form: str,
     near: int,
 ) -> None:
@@ -63,8 +48,10 @@ def explain_command(
     Per dimension: what the class promises, what the pod demands, what the size offers, and who keeps it. Then the sizes
     that were near, each with what it lacks.
 
-    Of a running pod, whether a new one like it would get the same today, by what the cluster serves: --catalog and
-    --target have no effect there.
+    Where a cluster is named (--kubeconfig, --context, KUBECONFIG, ~/.kube/config), by what it serves and by the labels
+    that namespaces have there; with --catalog or --target, and where none is named, by files.
+
+    Of a running pod, whether a new one like it would get the same today, by what its cluster serves.
 
     \b
       podsla explain pod trader-6d4cf56db6-x7k2p -n edge
@@ -74,20 +61,26 @@ def explain_command(
     if running:
         if files:
             raise click.UsageError("name a running pod or files with -f, not both")
-        _explain_running(_pod_name(running), kubeconfig, context, namespace, home, form=form, near=near)
+        if source.catalogs or source.target:
+            raise click.UsageError(
+                "a running pod is judged by what its cluster serves; leave out --catalog and --target"
+            )
+        _explain_running(_pod_name(running), source, form=form, near=near)
         return
     if not files:
         raise click.UsageError("name manifests with -f, or a running pod: podsla explain pod NAME")
-    serving, labels = load_serving(catalogs, target), parse_labels(namespace_labels)
     pods = list(find_pods(load_manifests(files, recursive=recursive)))
-    answers = [(found, admit_found(found, class_name, labels, serving, today())) for found in pods]
+    basis, day = find_basis(source), today()
+    index, labels = basis.serving.index, basis.labels_of({found.namespace for found in pods}, namespace_labels)
+    basis.announce()
+    answers = [(found, admit_found(found, class_name, labels[found.namespace], basis.serving, day)) for found in pods]
     if form == "table":
         for position, (found, answer) in enumerate(answers):
             if position:
                 say()
-            _print(found.title, answer, serving.index, near)
+            _print(found.title, answer, index, near)
     else:
-        explained = [explain(found.title, answer, serving.index, near) for found, answer in answers]
+        explained = [explain(found.title, answer, index, near) for found, answer in answers]
         print_value(explained[0] if len(explained) == 1 else explained, form)
     if not pods:
         note("no document holds a pod or a pod template", style="warn")
@@ -103,19 +96,10 @@ def _pod_name(words: Sequence[str]) -> str:
     return name
 
 
-def _explain_running(
-    name: str,
-    kubeconfig: Path | None,
-    context: str | None,
-    namespace: str | None,
-    home: str,
-    *,
-    form: str,
-    near: int,
-) -> None:
+def _explain_running(name: str, source: Source, *, form: str, near: int) -> None:
     from podsla.cluster import PODS, connect, told
 
-    reader = connect(kubeconfig, context, namespace, home)
+    reader = connect(source.kubeconfig, source.context, source.namespace, source.home)
     with told():
         pod, labels, serving = reader.all(
             lambda: reader.api.get(PODS, name, reader.namespace),
@@ -124,7 +108,7 @@ def _explain_running(
         )
     if pod is None:
         raise ClusterError(f"there is no pod {name!r} in namespace {reader.namespace}; name another with -n")
-    found, title = recall(pod, labels, serving.index, today()), f"Pod/{name} in {reader.namespace}"
+    found, title = recall(pod, labels or {}, serving.index, today()), f"Pod/{name} in {reader.namespace}"
     if form != "table":
         told_today = explain(title, found.answer, serving.index, near)
         recorded = {"today": found.today.value, "differences": list(found.differences), "record": found.record}

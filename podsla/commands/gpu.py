@@ -11,12 +11,7 @@ from podsla.commands.agent import STATE_DIR
 from podsla.output import INVALID, note, print_table, print_value, say
 
 
-@click.group("gpu")
-def gpu_group() -> None:
-    """GPUs that running pods borrow."""
-
-
-@gpu_group.command("hold")
+@click.command("hold")
 def hold_command() -> None:
     """Hold a reservation: what a placeholder's pod runs.
 
@@ -30,7 +25,7 @@ def hold_command() -> None:
     signal.sigwait({signal.SIGUSR1})
 
 
-@gpu_group.command("inspect")
+@click.command("inspect")
 @click.option(
     "--inventory", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
     help="The node's devices, from a file. Default: the NVIDIA driver's.",

@@ -11,7 +11,6 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from podsla.commands.gpu import gpu_group
 from podsla.gpu import GROUP, Borrow, GpuError, InPod, NotInPod, Pod, State, borrow, read_state, say_state
 from podsla.options import namespaced_options, output_option
 from podsla.output import INVALID, REFUSED, ClusterError, note, print_table, print_value, say
@@ -58,7 +57,7 @@ def _spec(asked: Mapping[str, Any]) -> dict[str, Any]:
     return {**spec, "container": asked["container"]} if asked["container"] else spec
 
 
-@gpu_group.command("attach")
+@click.command("attach")
 @click.argument("pod")
 @namespaced_options
 @ask_options
@@ -100,7 +99,7 @@ def attach_command(
     raise click.exceptions.Exit(REFUSED)
 
 
-@gpu_group.command("detach")
+@click.command("detach")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @namespaced_options
 @click.option(
@@ -127,7 +126,7 @@ def detach_command(
         raise click.exceptions.Exit(REFUSED)
 
 
-@gpu_group.command("release")
+@click.command("release")
 @click.argument("name")
 @namespaced_options
 @click.option("--force", is_flag=True, help="End its quarantine without a check; needs the role gpu-admin.")
@@ -149,7 +148,7 @@ def release_command(
     say(f"{name}: its release was forced; `podsla gpu wait {name} --for released` waits for it")
 
 
-@gpu_group.command("list")
+@click.command("list")
 @namespaced_options
 @click.option("-A", "--all-namespaces", "everywhere", is_flag=True, help="Of every namespace.")
 @output_option("table", "wide", "json", "yaml", default="table")
@@ -167,7 +166,7 @@ def list_command(
     _print(Lender(kubeconfig, context, namespace).all(everywhere=everywhere), form, everywhere=everywhere)
 
 
-@gpu_group.command("wait")
+@click.command("wait")
 @click.argument("name")
 @namespaced_options
 @click.option("--for", "goal", type=click.Choice(["attached", "released"]), default="attached", show_default=True,
@@ -189,7 +188,7 @@ def wait_command(
         raise click.exceptions.Exit(REFUSED)
 
 
-@gpu_group.command("run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.command("run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- COMMAND...")
 @namespaced_options
 @ask_options
@@ -330,7 +329,7 @@ def _more(thing: Mapping[str, Any]) -> list[str]:
             status.get("leaseExpiresAt") or "-"]  # fmt: skip
 
 
-@gpu_group.command("timeline")
+@click.command("timeline")
 @namespaced_options
 @click.option("-A", "--all-namespaces", "everywhere", is_flag=True, help="Of every namespace.")
 @click.option("--since", "minutes", type=click.IntRange(1), default=60, show_default=True, metavar="MINUTES",

@@ -10,7 +10,6 @@ from catalog.diff import dump_diff, render_diff
 from catalog.problems import nearest
 from catalog.stored import read_kept
 from podsla.commands.apply import outcome_of, settled
-from podsla.commands.catalog import catalog_group
 from podsla.commands.diff import MARKS
 from podsla.edits import Revision, RollbackError, choose, compare, history
 from podsla.options import cluster_options, output_option
@@ -19,7 +18,7 @@ from podsla.output import REFUSED, ClusterError, note, print_table, print_value,
 _SHOWN = len("sha256:") + 12  # of a revision, where a person reads it
 
 
-@catalog_group.command("status")
+@click.command("status")
 @click.argument("name", required=False, metavar="[NAME]")
 @cluster_options
 @output_option("table", "wide", "json", "yaml", default="table")
@@ -59,7 +58,7 @@ def status_command(name: str | None, kubeconfig: Path | None, context: str | Non
         raise click.exceptions.Exit(REFUSED)
 
 
-@catalog_group.command("history")
+@click.command("history")
 @click.argument("name")
 @cluster_options
 @output_option("table", "wide", "json", "yaml", default="table")
@@ -91,7 +90,7 @@ def history_command(name: str, kubeconfig: Path | None, context: str | None, nam
     print_table(["number", "revision", "accepted", "sizes", "classes", "now"], rows)
 
 
-@catalog_group.command("rollback")
+@click.command("rollback")
 @click.argument("name")
 @cluster_options
 @click.option("--to-revision", "number", type=click.IntRange(1), metavar="NUMBER",

@@ -41,8 +41,7 @@ def top_command(
 
     What pods request counts, from when they are bound until they are over; nobody measures what they use. "!" marks
     where more is promised than a node of its size offers, as after a figure was lowered under running pods: the node
-    holds it up until they leave. -o wide adds CPU and
-    memory. With --namespace, only what pods of that namespace hold.
+    holds it up until they leave. -o wide adds CPU and memory. With --namespace, only what pods of that namespace hold.
 
     \b
       podsla top

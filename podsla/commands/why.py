@@ -124,14 +124,18 @@ def _diagnosis(reader: Any, pods: Sequence[Mapping[str, Any]]) -> Diagnosis | No
     subject = next(filter(_waits, pods), next(iter(pods), None))
     if subject is None:
         return None
-    served = None
-    if _waits(subject):
-        with suppress(ClusterError):  # what serves makes the answer fuller, and is not what was asked for
-            served = reader.permitted(reader.served, None)
-    nodes, others = reader.all(
-        lambda: reader.permitted(reader.nodes, None), lambda: reader.permitted(reader.running_pods, [])
+    nodes, others, served = reader.all(
+        lambda: reader.permitted(reader.nodes, None),
+        lambda: reader.permitted(reader.running_pods, []),
+        lambda: _served(reader) if _waits(subject) else None,
     )
     return diagnose(subject, nodes, others, served)
+
+
+def _served(reader: Any) -> Any:
+    with suppress(ClusterError):  # what serves makes the answer fuller, and is not what was asked for
+        return reader.permitted(reader.served, None)
+    return None
 
 
 def _print(

@@ -48,6 +48,7 @@ class Reason(StrEnum):
     NODE_OVER_PROMISED = "NodeOverPromised"
     CLASS_REFUSES_ALL = "ClassRefusesAll"
     CLASS_FITS_NO_NODE = "ClassFitsNoNode"
+    NAMESPACE_KEY_IGNORED = "NamespaceKeyIgnored"
     DEFAULT_CLASS_UNUSABLE = "DefaultClassUnusable"
     POD_NOT_SIZED = "PodNotSized"
     PODS_MISFIT = "PodsMisfit"

@@ -1,24 +1,24 @@
 """Is what is written also served, and can nodes hold what classes promise. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date
 from typing import Any, Final
 
 from catalog.accept import Memo
+from catalog.dimension import BY_PATH, Figures, render
 from catalog.fit import Index, compile_index
-from catalog.keys import CLASS, DEFAULT_CLASS, OPT_OUT, RECORD
+from catalog.keys import CLASS, DEFAULT_CLASS, DOMAIN, ENFORCE_TEMPLATES, OPT_OUT, RECORD
 from catalog.load import DEFAULT_TARGET, load_target
 from catalog.model import SlaClass
-from catalog.problems import InvalidError, nearest
+from catalog.problems import InvalidError, close, nearest
 from catalog.served import TARGET_CONFIG_MAP, TARGET_KEY, Served, build, find_accepted
 from catalog.target import read_target
 from catalog.yamltext import parse_documents
-from nodes.bound import RESOURCES, keep_promises, read_bound
+from nodes.bound import RESOURCES, Bound, keep_promises, read_bound
 from nodes.capacity import LABELS, size_of
 from nodes.offer import node_offer
 from nodes.placement import Lack, Missing, Place, judge, read_needs, read_places
 from nodes.proposals import by_type
-from nodes.standing import class_uses
+from nodes.standing import holds
 from nodes.usage import NodeUsage, read_amounts, render_amount, usage
 from podsla.health.findings import Finding, Object, Reason, Snapshot, error, some, warning
 from podsla.summary import counted
@@ -28,6 +28,8 @@ from webhook.decision import Reason as Refusal
 
 _PASSING: Final = "node.kubernetes.io/"  # taints that come and go by themselves
 _SYSTEM: Final = frozenset({"kube-system", "kube-public", "kube-node-lease", "podsla-system", "podsla-agents"})
+_ON_NAMESPACES: Final = (DEFAULT_CLASS, ENFORCE_TEMPLATES)
+_SURELY_MEANT: Final = 0.9  # how alike a key of another domain has to be: podsla/default-class, posdla.io/default-class
 
 
 def check_serving(found: Snapshot) -> Iterator[Finding]:
@@ -55,7 +57,7 @@ def check_serving(found: Snapshot) -> Iterator[Finding]:
         yield from _nodes(found, served)
     index = compile_index(served.catalog, served.target)
     yield from _classes(found, index)
-    yield from _defaults(found.namespaces, index, found.now.date())
+    yield from _namespaces(found, index)
     yield from _pods(found.pods, served)
 
 
@@ -201,17 +203,46 @@ def open_labels(sla_class: SlaClass) -> dict[str, str]:
     return {r.key: r.values[0] if r.values else "" for r in wanted}
 
 
-def _defaults(namespaces: Sequence[Object], index: Index, day: date) -> Iterator[Finding]:
-    """Judge the default class of each namespace, as a pod would meet it that says nothing."""
-    probe = {"metadata": {"name": "probe"}, "spec": {"containers": [{"name": "probe", "image": "probe"}]}}
-    for namespace in namespaces:
-        labels = namespace["metadata"].get("labels") or {}
-        if DEFAULT_CLASS not in labels or labels[DEFAULT_CLASS] == OPT_OUT:
+def _namespaces(found: Snapshot, index: Index) -> Iterator[Finding]:
+    """Judge what namespaces say to podsla: keys that it does not know, and a default class that a pod cannot have."""
+    asked = {r.key for sla_class in index.catalog.classes.values() for r in sla_class.namespaces or ()}
+    for namespace in found.namespaces:
+        metadata = namespace["metadata"]
+        labels, subject = metadata.get("labels") or {}, f"Namespace/{metadata['name']}"
+        ignored = [
+            *(_ignored_label(key, value) for key, value in labels.items() if key not in asked),
+            *(_ignored_annotation(key) for key in metadata.get("annotations") or ()),
+        ]
+        for message in filter(None, ignored):
+            yield warning(Reason.NAMESPACE_KEY_IGNORED, subject, message)
+        if DEFAULT_CLASS not in labels:
             continue
-        answer = admit(probe, labels, Serving(index), day)
+        probe = {"metadata": {"name": "probe"}, "spec": {"containers": [{"name": "probe", "image": "probe"}]}}
+        answer = admit(probe, labels, Serving(index), found.now.date())
         if isinstance(answer, Deny):
             message = f"{DEFAULT_CLASS}={labels[DEFAULT_CLASS]}, and every pod is refused: {answer.message}"
-            yield error(Reason.DEFAULT_CLASS_UNUSABLE, f"Namespace/{namespace['metadata']['name']}", message)
+            yield error(Reason.DEFAULT_CLASS_UNUSABLE, subject, message)
+
+
+def _ignored_label(key: str, value: str) -> str:
+    if key == ENFORCE_TEMPLATES and value not in ("true", "false"):
+        return f"the label {key} is {value!r} and has no effect; write true or false"
+    if key in _ON_NAMESPACES or not _meant_for_us(key):
+        return ""
+    return f"the label {key} has no effect on a namespace; {nearest(key, _ON_NAMESPACES)}"
+
+
+def _ignored_annotation(key: str) -> str:
+    if not _meant_for_us(key):
+        return ""
+    if key in _ON_NAMESPACES:
+        return f"{key} is an annotation here and has no effect; make it a label"
+    return f"the annotation {key} has no effect on a namespace, where labels count; {nearest(key, _ON_NAMESPACES)}"
+
+
+def _meant_for_us(key: str) -> bool:
+    """Tell whether a key is podsla's own, or so near that it must have been meant to be."""
+    return key.startswith(DOMAIN) or bool(close(key, _ON_NAMESPACES, alike=_SURELY_MEANT))
 
 
 def _pods(pods: Sequence[Object], served: Served) -> Iterator[Finding]:
@@ -225,11 +256,27 @@ def _pods(pods: Sequence[Object], served: Served) -> Iterator[Finding]:
     if unsized:
         message = f"{some(unsized)} name a class and were created without podsla; delete them to have them created anew"
         yield warning(Reason.POD_NOT_SIZED, counted(len(unsized), "pod"), message)
+    by_class: dict[str, list[Bound]] = {}
+    for one in read_bound(map(keep_promises, pods)):
+        if one.sla_class and one.node:
+            by_class.setdefault(one.sla_class, []).append(one)
     offers = {size.name: served.target.offer(size) for size in served.catalog.sizes}
-    for use in class_uses(read_bound(map(keep_promises, pods)), offers.get):
-        if use.misfits:
-            message = (
-                f"{use.misfits} of {use.pods} pods have a size that is gone, or offers less than they were promised"
-            )
-            advice = "; they run on; created anew, they get another size or are refused: podsla explain pod"
-            yield warning(Reason.PODS_MISFIT, f"class {use.name}", message + advice)
+    for name, users in sorted(by_class.items()):
+        misfits = sorted((one.pod, lost) for one in users if (lost := _lost(one, offers.get(one.size))))
+        if misfits:
+            told = some([f"{pod} ({lost})" for pod, lost in misfits])
+            namespace, _, first = misfits[0][0].partition("/")
+            message = f"{len(misfits)} of {len(users)} pods were promised what is not offered any more: {told}; "
+            advice = f"they run on; `podsla explain pod {first} -n {namespace}` says what a new one would get"
+            yield warning(Reason.PODS_MISFIT, f"class {name}", message + advice)
+
+
+def _lost(one: Bound, offer: Figures | None) -> str:
+    """Say what a pod was promised that its size does not offer any more; "" where it offers all of it."""
+    if offer is None:
+        return f"size {one.size} is gone"
+    for path, text in sorted(one.kept.items()):
+        if not holds(offer, {path: text}):
+            dimension = BY_PATH[path]
+            return f"{path}: {text} kept, {one.size} offers {render(dimension, offer[dimension.index])}"
+    return ""

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final, TypeAlias
 
+import click
 import pytest
 from prometheus_client import generate_latest
 
@@ -76,7 +77,7 @@ def test_the_agent_is_alone_in_a_namespace_that_lets_it_in(built: dict[str, list
     assert "ports" not in container
     assert not pod.get("hostNetwork")
     assert container["image"].startswith("docker.io/podsla/podsla:")
-    cli.commands["agent"].make_context("agent", container["args"][1:], auto_envvar_prefix="X")
+    command_of("agent").make_context("agent", container["args"][1:], auto_envvar_prefix="X")
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -241,9 +242,16 @@ def test_roles_grant_nothing_wholesale(built: dict[str, list[Document]]) -> None
                 assert rule["verbs"] == ["create"] or rule["resourceNames"]
 
 
+def command_of(name: str) -> click.Command:
+    """Find `podsla NAME`."""
+    found = cli.get_command(click.Context(cli), name)
+    assert found is not None
+    return found
+
+
 def option(command: str, name: str) -> Any:
     """Find an option of `podsla COMMAND`."""
-    (parameter,) = (p for p in cli.commands[command].params if p.name == name)
+    (parameter,) = (p for p in command_of(command).params if p.name == name)
     return parameter
 
 
@@ -252,7 +260,7 @@ def test_the_processes_are_started_as_the_command_line_wants_it(built: dict[str,
     for deployment in deployments(built["default"]):
         (container,) = deployment["spec"]["template"]["spec"]["containers"]
         name, *arguments = container["args"]
-        parsed = cli.commands[name].make_context(name, arguments)
+        parsed = command_of(name).make_context(name, arguments)
         assert parsed.params["namespace"] == deployment["metadata"]["namespace"] == NAMESPACE
         assert [port["containerPort"] for port in container["ports"]] == [parsed.params["port"]]
         (port,) = container["ports"]

@@ -10,6 +10,7 @@ from typing import Any, Final
 import yaml
 
 from catalog.accept import Memo, judge
+from catalog.keys import TARGET
 from catalog.load import DEFAULT_TARGET, load_target
 from catalog.reader import read_catalog
 from catalog.stored import revision_object
@@ -77,6 +78,16 @@ def node(name: str = "n1", size: str = "medium") -> Object:
 
 def namespace(name: str, **labels: str) -> Object:
     return {"metadata": {"name": name, "labels": {f"podsla.io/{k.replace('_', '-')}": v for k, v in labels.items()}}}
+
+
+def labelled(key: str, value: str) -> Object:
+    """A namespace with one label, whatever its domain."""
+    return {"metadata": {"name": "team-b", "labels": {key: value}}}
+
+
+def annotated(key: str, value: str) -> Object:
+    """A namespace with one annotation."""
+    return {"metadata": {"name": "team-b", "annotations": {key: value}}}
 
 
 def deployment(name: str, image: str = "podsla:1") -> Object:
@@ -149,6 +160,23 @@ def with_classes(lines: str) -> Snapshot:
     return well(catalogs=[thing], revisions=[revision])
 
 
+def leaning() -> Snapshot:
+    """The same with a second catalogue, accepted when there was still a class that one of its own falls back to."""
+    thing, revision = spec_catalog()
+    spec = {"classes": [{"name": "lean", "description": "x", "fallback": ["gone"]}]}
+    metadata = {**thing["metadata"], "name": "teams", "uid": "u2"}
+    status = {**thing["status"], "serving": "sha256:teams"}
+    other = {**thing, "metadata": metadata, "spec": spec, "status": status}
+    return well(catalogs=[thing, other], revisions=[revision, revision_object(other, "sha256:teams", 1, HOME)])
+
+
+def accepted_target(text: str) -> Snapshot:
+    """The same with a target that a controller accepted."""
+    metadata = {"name": "target-1", "labels": {TARGET: "true"}}
+    kept = {"metadata": metadata, "revision": 1, "data": {"target.yaml": text}}
+    return well(revisions=[*well().revisions, kept], target=target(text))
+
+
 def other_bundle() -> str:
     return b64encode(issue_ca(NOW).cert_pem).decode()
 
@@ -157,12 +185,13 @@ def target(text: str) -> Object:
     return {"metadata": {"name": "podsla-target"}, "data": {"target.yaml": text}}
 
 
-def recorded(size: str, pps: str) -> Object:
+def recorded(size: str, pps: str, *, name: str = "checkout-x7k2p") -> Object:
     """A running pod whose record says what it was promised."""
     record = (
         f'{{"class":"net","size":"{size}","revision":"sha256:x","dimensions":{{"network.pps":{{"kept":"{pps}"}}}}}}'
     )
-    made = pod("net", annotations={"podsla.io/record": record}, labels={"podsla.io/size": size}, nodeName="n1")
+    labels, metadata = {"podsla.io/size": size}, {"name": name}
+    made = pod("net", annotations={"podsla.io/record": record}, labels=labels, metadata=metadata, nodeName="n1")
     return {**made, "status": {"phase": "Running"}}
 
 

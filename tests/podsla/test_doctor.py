@@ -15,7 +15,11 @@ from tests.builders import pod
 from tests.podsla.snapshots import (
     HOME,
     NOW,
+    accepted_target,
+    annotated,
     edited,
+    labelled,
+    leaning,
     namespace,
     node,
     old,
@@ -195,6 +199,14 @@ def test_where_all_is_well_nothing_is_found() -> None:
             id="a target nobody took over",
         ),
         pytest.param(
+            accepted_target("kind: Target"), (E, Reason.TARGET_REFUSED, "ConfigMap/podsla-target"),
+            "what was accepted of it cannot be read by this podsla", id="a target of a newer podsla",
+        ),
+        pytest.param(
+            leaning(), (E, Reason.CATALOGS_MISFIT, "served catalogues"), "'gone' is no class",
+            id="a catalogue leans on one that is gone",
+        ),
+        pytest.param(
             edited("nodes", 0, "metadata", "labels", "node.kubernetes.io/instance-type", to="mediun"),
             (W, Reason.UNKNOWN_NODE_TYPE, "type mediun"), "did you mean medium?", id="a node of an unknown type",
         ),
@@ -240,6 +252,50 @@ def test_where_all_is_well_nothing_is_found() -> None:
             "did you mean general?", id="a default class that does not exist",
         ),
         pytest.param(
+            well(namespaces=[namespace("team-b", defualt_class="general")]),
+            (W, Reason.NAMESPACE_KEY_IGNORED, "Namespace/team-b"),
+            "the label podsla.io/defualt-class has no effect on a namespace; did you mean podsla.io/default-class?",
+            id="the key of the default class is misspelt",
+        ),
+        pytest.param(
+            well(namespaces=[labelled("podsla/default-class", "general")]),
+            (W, Reason.NAMESPACE_KEY_IGNORED, "Namespace/team-b"), "did you mean podsla.io/default-class?",
+            id="its domain is misspelt",
+        ),
+        pytest.param(
+            well(namespaces=[namespace("team-b", **{"class": "general"})]),
+            (W, Reason.NAMESPACE_KEY_IGNORED, "Namespace/team-b"), "did you mean podsla.io/default-class",
+            id="the key of a pod stands on a namespace",
+        ),
+        pytest.param(
+            well(namespaces=[annotated("podsla.io/default-class", "general")]),
+            (W, Reason.NAMESPACE_KEY_IGNORED, "Namespace/team-b"),
+            "podsla.io/default-class is an annotation here and has no effect; make it a label",
+            id="the default class is an annotation",
+        ),
+        pytest.param(
+            well(namespaces=[annotated("podsla.io/default", "general")]),
+            (W, Reason.NAMESPACE_KEY_IGNORED, "Namespace/team-b"),
+            "the annotation podsla.io/default has no effect on a namespace, where labels count; "
+            "did you mean podsla.io/default-class", id="a misspelt annotation",
+        ),
+        pytest.param(
+            well(namespaces=[namespace("team-b", enforce_templates="yes")]),
+            (W, Reason.NAMESPACE_KEY_IGNORED, "Namespace/team-b"),
+            "the label podsla.io/enforce-templates is 'yes' and has no effect; write true or false",
+            id="templates are not enforced by yes",
+        ),
+        pytest.param(
+            replace(
+                with_classes("- {name: edge, description: x, namespaces: {matchLabels: {podsla.io/team: edge}}}"),
+                namespaces=[namespace("team-b", team="edge", enforce_templates="true")],
+            ), None, "", id="a key of ours that a class asks of namespaces",
+        ),
+        pytest.param(
+            well(namespaces=[labelled("example.io/enforce-templates", "yes"), annotated("example.com/class", "x")]),
+            None, "", id="keys of others",
+        ),
+        pytest.param(
             well(namespaces=[namespace("team-b", default_class="none")]), None, "", id="a default that opts out",
         ),
         pytest.param(
@@ -254,8 +310,19 @@ def test_where_all_is_well_nothing_is_found() -> None:
             well(pods=[recorded("medium", "600k")]), None, "", id="a pod that has what it was promised",
         ),
         pytest.param(
-            well(pods=[recorded("medium", "990k")]), (W, Reason.PODS_MISFIT, "class net"),
-            "1 of 1 pods have a size that is gone, or offers less", id="a figure was lowered under a pod",
+            well(pods=[recorded("medium", "600k", name="fits"), *(recorded("medium", "990k", name=n) for n in "dcba")]),
+            (W, Reason.PODS_MISFIT, "class net"),
+            "4 of 5 pods were promised what is not offered any more: "
+            "team-a/a (network.pps: 990k kept, medium offers 950k), "
+            "team-a/b (network.pps: 990k kept, medium offers 950k), "
+            "team-a/c (network.pps: 990k kept, medium offers 950k) and 1 more; "
+            "they run on; `podsla explain pod a -n team-a` says what a new one would get",
+            id="a figure was lowered under pods",
+        ),
+        pytest.param(
+            well(pods=[recorded("huge", "600k")]), (W, Reason.PODS_MISFIT, "class net"),
+            "1 of 1 pods were promised what is not offered any more: team-a/checkout-x7k2p (size huge is gone); ",
+            id="a size was withdrawn under a pod",
         ),
     ],
 )  # fmt: skip

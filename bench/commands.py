@@ -1,0 +1,189 @@
+"""EDGE: `python -m bench.commands`: how long the commands that read a cluster take on 200 nodes with 2,000 pods."""
+
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from bench.cluster.stand import Stand, apply_catalogs, facts, stand
+from catalog.load import SHIPPED_CATALOG
+from kube.api import Resource
+from kube.kinds import NAMESPACES
+from podsla.output import note, print_json, print_table, say
+from tests.builders import container, template
+from tests.cluster.install import PODSLA
+from tests.cluster.nodes import DAEMONS
+from tests.waiting import eventually
+
+BAR_S: Final = 2.0
+PODS: Final = Resource("v1", "pods")
+DEPLOYMENTS: Final = Resource("apps/v1", "deployments")
+THERE: Final = "bench"
+TENTHS: Final = {"batch": 3, "general": 5, "high-frequency": 1, "net-intensive": 1}  # of the pods, by class
+EDIT: Final = ("pps: 1600000", "pps: 1500000")  # in the sizes: what a new edition of published figures looks like
+_DEADLINE_S: Final = 180.0
+
+
+@dataclass(frozen=True, slots=True)
+class Took:
+    """A command, and the medians of what its runs took, in seconds; *cpu_s* is its own processor time."""
+
+    command: str
+    wall_s: float
+    cpu_s: float
+    longest_s: float
+
+
+@click.command()
+@click.option("--nodes", type=click.IntRange(12), default=200, show_default=True)
+@click.option("--pods", type=click.IntRange(100), default=2000, show_default=True, help="Those of DaemonSets counted.")
+@click.option("--runs", type=click.IntRange(1), default=7, show_default=True, help="Of each command, in turns.")
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def main(nodes: int, pods: int, runs: int, output: str) -> None:
+    """Bring up a cluster of simulated nodes, fill it with pods, and time the commands that read it.
+
+    It ends with 1 if a command did not end as it should; of times nothing is judged.
+    """
+    with stand("bench-commands", f"control-plane+kwok={nodes}") as cluster:
+        apply_catalogs(cluster)
+        fill(cluster, pods - len(DAEMONS) * nodes)
+        waits, placed = waiting(cluster), running(cluster)
+        edited = cluster.cluster.folder / "ecs.yaml"
+        edited.write_text((SHIPPED_CATALOG / "ecs.yaml").read_text().replace(*EDIT))
+        commands = the_commands(waits, placed, edited)
+        env = {**os.environ, "KUBECONFIG": str(cluster.cluster.kubeconfig)}
+        settle(env)
+        found = measure(env, commands, runs)
+        said = {**facts(cluster), "nodes": str(nodes), "pods": str(sum(1 for _ in cluster.api.list(PODS)))}
+    if output == "json":
+        print_json({"facts": said, "commands": [asdict(took) for took in found]})
+    else:
+        print_report(said, found)
+
+
+def the_commands(waits: str, placed: str, edited: Path) -> dict[tuple[str, ...], int]:
+    """Each command, and the exit code that it should end with."""
+    return {
+        ("why", "--help"): 0,
+        ("why", waits, "-n", THERE): 1,
+        ("explain", "pod", placed, "-n", THERE): 0,
+        ("classes",): 0,
+        ("top",): 0,
+        ("doctor",): 0,
+        ("catalog", "diff", "--cluster", str(edited)): 0,
+    }
+
+
+def fill(stand: Stand, pods: int) -> None:
+    """Run a Deployment for each class, and one more pod that is larger than every node."""
+    note(f"{pods} pods", style="dim")
+    stand.api.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": THERE}})
+    small = container(requests={"cpu": "100m", "memory": "64Mi"})
+    for sla_class, tenths in TENTHS.items():
+        made = template(sla_class, labels={"app": sla_class}, containers=[small])
+        deploy(stand, sla_class, pods * tenths // 10, made)
+    large = container(requests={"cpu": "100", "memory": "128Gi"})
+    deploy(stand, "waits", 1, template("general", labels={"app": "waits"}, containers=[large]))
+    wanted = sum(pods * tenths // 10 for tenths in TENTHS.values()) + 1
+    eventually(lambda: sum(1 for _ in stand.api.list(PODS, THERE)) == wanted, f"{wanted} pods are created", _DEADLINE_S)
+    eventually(lambda: len(unplaced(stand)) <= 1, "all pods but one are on nodes", _DEADLINE_S)
+
+
+def deploy(stand: Stand, name: str, replicas: int, made: dict[str, Any]) -> None:
+    """Create a Deployment."""
+    spec = {"replicas": replicas, "selector": {"matchLabels": made["metadata"]["labels"]}, "template": made}
+    body = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": THERE}}
+    stand.api.create(DEPLOYMENTS, {**body, "spec": spec}, THERE)
+
+
+def unplaced(stand: Stand) -> list[str]:
+    """Name the pods that are on no node."""
+    return [pod["metadata"]["name"] for pod in stand.api.list(PODS, THERE, fieldSelector="spec.nodeName=")]
+
+
+def waiting(stand: Stand) -> str:
+    """Name the pod that waits."""
+    (name,) = unplaced(stand)
+    return name
+
+
+def running(stand: Stand) -> str:
+    """Name a pod that runs."""
+    pods = stand.api.list(PODS, THERE, labelSelector="app=net-intensive")
+    return str(next(iter(pods))["metadata"]["name"])
+
+
+def settle(env: dict[str, str]) -> None:
+    """Wait until all is well: the controller publishes what 200 nodes offer, and renews its Lease, in its own time."""
+    found: list[str] = []
+
+    def well() -> bool:
+        done = subprocess.run([PODSLA, "doctor"], env=env, capture_output=True, text=True, check=False)
+        found.append(done.stdout + done.stderr)
+        return done.returncode == 0
+
+    try:
+        eventually(well, "the doctor finds no error", _DEADLINE_S)
+    except AssertionError as error:
+        raise click.ClickException(f"{error}:\n{found[-1]}") from None
+
+
+def measure(env: dict[str, str], commands: dict[tuple[str, ...], int], runs: int) -> list[Took]:
+    """Run every command once in each round; a first round, of which nothing is kept, warms all up."""
+    times: dict[tuple[str, ...], list[tuple[float, float]]] = {command: [] for command in commands}
+    for number in range(runs + 1):
+        note(f"round {number} of {runs}", style="dim")
+        for command, code in commands.items():
+            took = run(command, env, code)
+            if number:
+                times[command].append(took)
+    return [
+        Took(
+            " ".join(word if not word.startswith("/") else Path(word).name for word in command),
+            statistics.median(wall for wall, _ in each),
+            statistics.median(cpu for _, cpu in each),
+            max(wall for wall, _ in each),
+        )
+        for command, each in times.items()
+    ]
+
+
+def run(command: Sequence[str], env: dict[str, str], code: int) -> tuple[float, float]:
+    """Run a command; give what it took, and its processor time."""
+    before, started_s = children_s(), time.monotonic()
+    done = subprocess.run([PODSLA, *command], env=env, capture_output=True, text=True, check=False)
+    took_s = time.monotonic() - started_s
+    if done.returncode != code:
+        text = f"podsla {' '.join(command)} ended with {done.returncode}"
+        raise click.ClickException(f"{text}:\n{done.stdout}{done.stderr}")
+    return took_s, children_s() - before
+
+
+def children_s() -> float:
+    """Processor time of the child processes that have ended."""
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
+
+
+def print_report(said: dict[str, str], found: Sequence[Took]) -> None:
+    """Everything, for people."""
+    for key, text in said.items():
+        say(f"{key}: {text}")
+    say()
+    rows = [
+        (took.command, f"{took.wall_s:.2f} s", f"{took.cpu_s:.2f} s", f"{took.longest_s:.2f} s", f"{BAR_S:g} s")
+        for took in found
+    ]
+    print_table(("podsla …", "median", "of it cpu", "longest", "bar"), rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

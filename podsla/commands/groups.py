@@ -1,0 +1,66 @@
+"""EDGE: groups of commands. The module of a command is imported when it is called: together they take half a second."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+import click
+
+
+class Lazy(click.Group):
+    """A group that finds the command NAME as `NAME_command` in the module of `podsla.commands` that *modules* names."""
+
+    def __init__(self, *arguments: Any, modules: Mapping[str, str], **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.modules = modules
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """List names, in the order in which help shows them."""
+        return sorted(self.modules)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command; None: there is none of the name."""
+        if cmd_name not in self.modules:
+            return None
+        command: click.Command = getattr(
+            import_module(f"podsla.commands.{self.modules[cmd_name]}"), f"{cmd_name}_command"
+        )
+        return command
+
+
+@click.group(
+    "catalog",
+    cls=Lazy,
+    modules={
+        "apply": "apply",
+        "diff": "diff",
+        "export": "catalog",
+        "history": "revisions",
+        "import": "catalog",
+        "lint": "catalog",
+        "rollback": "revisions",
+        "show": "catalog",
+        "status": "revisions",
+    },
+)
+def catalog_command() -> None:
+    """Check, show, compare, import and export spec catalogues; publish and watch them in a cluster."""
+
+
+@click.group(
+    "gpu",
+    cls=Lazy,
+    modules={
+        "attach": "lend",
+        "detach": "lend",
+        "hold": "gpu",
+        "inspect": "gpu",
+        "list": "lend",
+        "release": "lend",
+        "run": "lend",
+        "timeline": "lend",
+        "wait": "lend",
+    },
+)
+def gpu_command() -> None:
+    """GPUs that running pods borrow."""
