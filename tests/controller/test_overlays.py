@@ -165,6 +165,7 @@ def test_a_name_that_somebody_else_has_is_told_and_left(user: User, controller: 
     ask(user, "true")
 
     controller.settle(lambda: "OverlayNameTaken" in told(user), "an event names it")
+    controller.settle(lambda: "lab.c.small" in standing(user), "the other one is written")
 
     found = standing(user)
     assert (found["lab.c.small"], found["c"], "lab.c.large" in found) == ("950000", "8", False)
