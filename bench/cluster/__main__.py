@@ -44,7 +44,7 @@ class Sizes:
 
 
 LONG: Final = Sizes(
-    rounds=7, round_s=15.0, minutes=5, flat_out_s=15.0, busiest_s=60.0, nodes=1000, minute_s=60.0, waves=5
+    rounds=7, round_s=15.0, minutes=5, flat_out_s=15.0, busiest_s=60.0, nodes=1000, minute_s=60.0, waves=3
 )
 SHORT: Final = Sizes(rounds=3, round_s=4.0, minutes=1, flat_out_s=4.0, busiest_s=10.0, nodes=60, minute_s=15.0, waves=2)
 

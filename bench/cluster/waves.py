@@ -103,22 +103,28 @@ def _register(stand: Stand, written: list[dict[str, Any]]) -> Moments:
     Raises:
         ClusterError: They did not in time.
     """
-    query = {"watch": "true", "labelSelector": SELECTOR, "timeoutSeconds": str(DEADLINE_S)}
-    response = stand.api.send("GET", NODES.path(), query, read_timeout_s=DEADLINE_S)
-    moments = Moments()
+    moments, until_s = Moments(), time.monotonic() + DEADLINE_S
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         made = [pool.submit(stand.api.create, NODES, node) for node in written]
-        for event in _events(response):
-            if event["type"] in ("ADDED", "MODIFIED"):
-                moments.see(event["object"], time.monotonic())
-            if moments.complete == len(written):
-                break
-        response.close()
+        while moments.complete < len(written):
+            if time.monotonic() > until_s:
+                raise ClusterError(f"{moments.complete} of {len(written)} nodes carry capacity after {DEADLINE_S} s")
+            _watch(stand, moments, len(written))
     for one in made:
         one.result()
-    if moments.complete < len(written):
-        raise ClusterError(f"{moments.complete} of {len(written)} nodes carry their capacity after {DEADLINE_S} s")
     return moments
+
+
+def _watch(stand: Stand, moments: Moments, count: int) -> None:
+    """Note what happens to nodes until all are complete, or the stream ends: the API server leaves who is slow."""
+    query = {"watch": "true", "labelSelector": SELECTOR, "timeoutSeconds": str(DEADLINE_S)}
+    response = stand.api.send("GET", NODES.path(), query, read_timeout_s=DEADLINE_S)
+    for event in _events(response):
+        if event["type"] in ("ADDED", "MODIFIED"):
+            moments.see(event["object"], time.monotonic())
+        if moments.complete == count:
+            break
+    response.close()
 
 
 def _events(response: Any) -> Iterator[Mapping[str, Any]]:
