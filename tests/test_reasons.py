@@ -24,11 +24,13 @@ from podsla.refusals import Refused
 from webhook.decision import Reason as RefusalReason
 from webhook.decision import Skip
 from webhook.impact import Outcome
+from webhook.metrics import ERRORS
 
 DOC: Final = Path(__file__).parent.parent / "docs" / "reasons.md"
-Words = type[StrEnum] | Any  # or a Literal, which has no type of its own
+Words = type[StrEnum] | frozenset[str] | Any  # or a Literal, which has no type of its own
 SETS: Final[dict[tuple[str, str], tuple[Words, ...]]] = {
     ("Pods that are refused", "reason"): (RefusalReason,),
+    ("Calls that get no decision", "kind"): (ERRORS,),
     ("Pods that are left alone", "reason"): (Skip,),
     ("Catalogues: the condition `Accepted`", "reason"): (AcceptReason,),
     ("Catalogues: the condition `Followed`", "reason"): (FollowReason,),
@@ -50,7 +52,9 @@ SETS: Final[dict[tuple[str, str], tuple[Words, ...]]] = {
 
 
 def words_of(one: Words) -> tuple[str, ...]:
-    """List the words of an enum or of a Literal."""
+    """List the words of an enum, a set or a Literal."""
+    if isinstance(one, frozenset):
+        return tuple(one)
     if isinstance(one, type) and issubclass(one, StrEnum):
         return tuple(word.value for word in one)
     return get_args(one)
