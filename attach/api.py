@@ -14,6 +14,7 @@ from hashlib import sha256
 from typing import Any, Final, TypeAlias
 
 from attach.entry import Policy
+from attach.reasons import Reason
 from catalog.keys import ATTACHMENT_FINALIZER, FORCE_RELEASE
 from catalog.problems import InvalidError, Problem
 from catalog.schema import API_VERSION, Rules, Schema, flag, many, one, text, validate, whole
@@ -286,7 +287,7 @@ class Condition:
 
     kind: Type
     true: bool
-    reason: str
+    reason: Reason
     message: str
 
 

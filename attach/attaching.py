@@ -6,12 +6,13 @@ from typing import Final
 from attach.case import ATTACH_WITHIN_S, Case, announce, describe, is_same, renumbered, strangers_among, unhealthy
 from attach.entry import Do, Step, Trouble, Verb, Write, residents_among
 from attach.model import Access, Container, NodeState
+from attach.reasons import Over, Reason
 from attach.transitions import Event
 
 _STANDS: Final = frozenset({NodeState.RIGHT, NodeState.HOST})
 
 
-def ended(case: Case) -> tuple[str, str] | None:
+def ended(case: Case) -> Over | None:
     """Say why an attachment is to end, or None."""
     wish, now = case.entry.wish, case.now
     if wish.reservation_lost:
@@ -139,5 +140,5 @@ def attached(case: Case) -> Step:
     return case.wait(unfit, within_s=max(0.0, left_s))
 
 
-def _repair(case: Case, reason: str, message: str) -> Step:
+def _repair(case: Case, reason: Reason, message: str) -> Step:
     return case.write(Event.DRIFTED, reason, message, within_s=ATTACH_WITHIN_S)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from attach.case import ATTACH_WITHIN_S, announce, describe, unhealthy
-from attach.entry import Entry, Now, Observed, Trouble, Wait, Wish, Write, lease_until, residents_among
+from attach.entry import Entry, Now, Observed, Trouble, Wish, Write, lease_until, residents_among
 from attach.model import Access, Container, Gpu, NodeState
 from attach.transitions import State
 
@@ -48,11 +48,11 @@ def _holder(uuid: str, entries: Iterable[Entry]) -> Entry | None:
     return next((entry for entry in entries if not entry.is_final and uuid in entry.wish.devices), None)
 
 
-def begin(wish: Wish, gpus: Sequence[Gpu], entries: Iterable[Entry], seen: Observed, now: Now) -> Write | Wait:
-    """Judge what was seen of the node; the first journal line where everything is as it should be."""
+def begin(wish: Wish, gpus: Sequence[Gpu], entries: Iterable[Entry], seen: Observed, now: Now) -> Write | Trouble:
+    """Judge what was seen of the node: the first journal line where everything is as it should be, or why not yet."""
     ready = _numbers_taken(gpus, entries) or _ready(gpus, seen)
     if isinstance(ready, Trouble):
-        return Wait(None, ready.reason, ready.message)
+        return ready
     entry = Entry(
         wish=wish,
         gpus=tuple(gpus),

@@ -6,6 +6,7 @@ from typing import Final
 
 from attach.entry import Entry, Now, Observed, Trouble, Wait, Wish, Write, needed, needed_by_others
 from attach.model import Container, DeviceNode, Gpu, Holder, NodeState
+from attach.reasons import Reason
 from attach.transitions import Event
 
 ATTACH_WITHIN_S: Final = 60.0  # the driver may need a while for its first open
@@ -51,18 +52,17 @@ class Case:
         shared = needed_by_others(self.entry, self.others)
         return tuple(node for node in nodes if node not in shared)
 
-    def write(self, event: Event, reason: str, message: str, within_s: float = 0.0) -> Write:
+    def write(self, event: Event, reason: Reason, message: str, within_s: float = 0.0) -> Write:
         """Follow a transition."""
         return Write(self.entry.after(event, reason, message, self.now, self.now.boot_s + within_s))
 
-    def fail(self, reason: str, message: str) -> Write:
+    def fail(self, reason: Reason, message: str) -> Write:
         """Take everything back, at once, and end as Failed."""
         return Write(replace(self.write(Event.REFUSED, reason, message).entry, failed=True))
 
     def wait(self, trouble: Trouble | None = None, within_s: float = LOOK_EVERY_S) -> Wait:
         """Look again later."""
-        until_s = self.now.boot_s + within_s
-        return Wait(until_s, trouble.reason, trouble.message) if trouble else Wait(until_s)
+        return Wait(self.now.boot_s + within_s, trouble)
 
 
 def announce(entry: Entry, seen: Observed, others: Iterable[Entry]) -> Entry:

@@ -13,6 +13,7 @@ from typing import Final
 from attach.api import Attachment
 from attach.entry import Entry, Now, Trouble, Wish
 from attach.model import Target
+from attach.reasons import Over
 from attach.reconcile import Desired
 from attach.reservation import PodDevices, reserved
 from catalog.keys import PLACEHOLDER
@@ -58,7 +59,7 @@ class Wanted:
     """
 
     desired: Desired = field(default_factory=lambda: Desired(complete=False))
-    over: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    over: Mapping[str, Over] = field(default_factory=dict)
 
 
 def is_here(attachment: Attachment, node: str) -> bool:
@@ -70,7 +71,7 @@ def is_here(attachment: Attachment, node: str) -> bool:
 def wanted(view: ClusterView, entries: Mapping[str, Entry]) -> Wanted:
     """Say what is wanted; *entries* are the journal's, whose devices and target stay what they are."""
     wishes: dict[str, Wish] = {}
-    over: dict[str, tuple[str, str]] = {}
+    over: dict[str, Over] = {}
     for each in view.attachments:
         if (entry := entries.get(each.uid)) is not None:
             wishes[each.uid] = _held(each, entry, view)
@@ -178,7 +179,7 @@ def _target(attachment: Attachment, view: ClusterView) -> Object | None:
     return pod if pod is not None and pod["metadata"]["uid"] == attachment.status.pod_uid else None
 
 
-def _end(attachment: Attachment, view: ClusterView) -> tuple[str, str] | None:
+def _end(attachment: Attachment, view: ClusterView) -> Over | None:
     """Say why the device is to be taken back, as far as the API server knows."""
     spec, status = attachment.spec, attachment.status
     if spec.release or attachment.deleting:

@@ -19,6 +19,7 @@ from attach.case import (
 )
 from attach.entry import Do, Policy, Signal, Step, Trouble, Verb, Write
 from attach.model import Holder, NodeState
+from attach.reasons import Reason
 from attach.transitions import Event
 
 
@@ -83,7 +84,7 @@ def doubt(case: Case) -> Trouble | None:
     return unhealthy(entry.gpus, seen.gpus)
 
 
-def _clean(case: Case, reason: str = "", message: str = "") -> Write:
+def _clean(case: Case, reason: Reason | None = None, message: str = "") -> Write:
     """Nothing of ours is left; without a reason of its own it ends for the reason that it was detached for."""
     event = Event.CLEAN_REFUSED if case.entry.failed else Event.CLEAN
     written = case.write(event, reason or case.entry.reason, message or case.entry.message)

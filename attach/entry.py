@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from attach.model import Access, Container, DeviceNode, Gpu, Holder, NodeState, Process, Target
+from attach.reasons import Reason
 from attach.transitions import FINAL, HAS_ACCESS, Event, State, follow
 
 
@@ -87,7 +88,7 @@ class Entry:
     granted: tuple[DeviceNode, ...]
     residents: frozenset[Process]
     state: State
-    reason: str
+    reason: Reason
     message: str
     since_s: float
     until_s: float
@@ -116,7 +117,7 @@ class Entry:
         """Nothing is held, and nothing will be."""
         return self.state in FINAL
 
-    def after(self, event: Event, reason: str, message: str, now: Now, until_s: float = 0.0) -> "Entry":
+    def after(self, event: Event, reason: Reason, message: str, now: Now, until_s: float = 0.0) -> "Entry":
         """Follow a transition."""
         return replace(
             self,
@@ -170,7 +171,7 @@ class Trouble:
         refused: It can't be done later either.
     """
 
-    reason: str
+    reason: Reason
     message: str
     refused: bool = False
 
@@ -254,12 +255,11 @@ class Wait:
 
     Attributes:
         until_s: When to look again, by the boot clock; None: when something changes.
-        reason: What it waits for; "" where all is as it should be.
+        trouble: What it waits for; None: all is as it should be.
     """
 
     until_s: float | None = None
-    reason: str = ""
-    message: str = ""
+    trouble: Trouble | None = None
 
 
 Step = Do | Signal | Write | Drop | Wait

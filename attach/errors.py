@@ -9,6 +9,8 @@ AttachError
 
 from typing import ClassVar
 
+from attach.reasons import Reason
+
 
 class AttachError(Exception):
     """
@@ -21,7 +23,7 @@ class AttachError(Exception):
 
     may_retry: ClassVar[bool] = True
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
         self.reason = reason
 

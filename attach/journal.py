@@ -13,6 +13,7 @@ import orjson
 
 from attach.entry import Entry, Policy, Wish
 from attach.model import Cgroup, CgroupVersion, Container, DeviceNode, Gpu, Process, Target
+from attach.reasons import JournalReason
 from attach.transitions import State
 
 VERSION: Final = 1
@@ -29,7 +30,7 @@ class JournalError(Exception):
         reason: One CamelCase word of a closed set.
     """
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: JournalReason, message: str) -> None:
         super().__init__(message)
         self.reason = reason
 

@@ -10,7 +10,7 @@ import select
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -20,13 +20,14 @@ from attach.cgroup import Hierarchy, path_of
 from attach.errors import AttachError, Gone, Refused, Unknown
 from attach.kernel import BENEATH, NO_MAGICLINKS, NO_SYMLINKS, openat2
 from attach.model import Access, CgroupVersion, Container, DeviceNode, NodeState, Process
+from attach.reasons import Reason
 
 _INSIDE: Final = NO_SYMLINKS | NO_MAGICLINKS | BENEATH
 _FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
 _MODE: Final = 0o666  # as the drivers make theirs: the rule decides who may open it
 _LEADS_AWAY: Final = frozenset({errno.ELOOP, errno.ENOTDIR, errno.EXDEV})
 _OPEN_DEADLINE_S: Final = 2.0
-_REFUSALS: Final = {
+_REFUSALS: Final[Mapping[int, tuple[Reason, str]]] = {
     errno.EROFS: ("DevReadOnly", "its /dev is mounted read-only"),
     errno.EOVERFLOW: ("UserNamespace", "its /dev belongs to a user namespace, in which no device node can be made"),
     errno.EPERM: ("UserNamespace", "its /dev belongs to a user namespace, in which no device node can be made"),

@@ -33,6 +33,7 @@ from attach.model import Container, DeviceNode, Gpu, Holder, Process
 from attach.observe import Node, observe_gpus, observe_held, observe_new, trouble_of
 from attach.plan import after_boot, plan
 from attach.points import Hook, nowhere, point
+from attach.reasons import Reason
 from attach.transitions import State
 
 MAX_STEPS: Final = 64  # of one attachment in one pass; a whole attach with eight GPUs takes some thirty
@@ -105,7 +106,7 @@ class Status:
 
     uid: str
     entry: Entry | None
-    reason: str
+    reason: Reason
     message: str
     due_s: float | None = None
     holders: tuple[Holder, ...] = ()
@@ -166,7 +167,7 @@ class Reconciler:
             return Status(wish.uid, None, found.reason, found.message)
         seen = observe_new(self.node, wish, found, desired.system_pods)
         step = begin(wish, found, entries, seen, now)
-        if isinstance(step, Wait):
+        if isinstance(step, Trouble):
             return Status(wish.uid, None, step.reason, step.message)
         self._put(step.entry)
         return self._advance(wish.uid, desired, gpus)
@@ -200,11 +201,8 @@ class Reconciler:
         if holders:
             self.recorder.held(len(holders))
         refused = desired.refused.get(entry.uid)
-        if wait.reason:
-            return Status(entry.uid, entry, wait.reason, wait.message, wait.until_s, holders)
-        if refused is not None:
-            return Status(entry.uid, entry, refused.reason, refused.message, wait.until_s, holders)
-        return Status(entry.uid, entry, entry.reason, entry.message, wait.until_s, holders)
+        why = wait.trouble or refused or entry
+        return Status(entry.uid, entry, why.reason, why.message, wait.until_s, holders)
 
     def _apply(self, step: Step) -> Trouble | None:
         match step:

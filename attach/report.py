@@ -6,10 +6,11 @@ from typing import Any, Final
 
 from attach.api import Attachment, Condition, Type, merge_conditions, render_time
 from attach.entry import Entry, Now
+from attach.reasons import Over, Reason
 from attach.reconcile import Status
 from attach.transitions import State
 
-REFUSED: Final = frozenset(
+REFUSED: Final[frozenset[Reason]] = frozenset(
     {
         "AlreadyAllowed",
         "AllDevicesAllowed",
@@ -25,7 +26,6 @@ REFUSED: Final = frozenset(
 
 MAX_MESSAGE: Final = 1024
 Fields = dict[str, Any]
-Over = tuple[str, str]
 
 _TRUE_IN: Final[Mapping[Type, frozenset[State]]] = {
     Type.ATTACHED: frozenset({State.ATTACHED}),
@@ -33,7 +33,10 @@ _TRUE_IN: Final[Mapping[Type, frozenset[State]]] = {
     Type.OVERDUE: frozenset({State.OVERDUE}),
     Type.QUARANTINED: frozenset({State.QUARANTINED}),
 }
-_END: Final = {State.RELEASED: Type.RELEASED, State.FAILED: Type.FAILED}
+_END: Final[Mapping[State, tuple[Type, Reason]]] = {
+    State.RELEASED: (Type.RELEASED, "Released"),
+    State.FAILED: (Type.FAILED, "Failed"),
+}
 
 
 def is_over(status: Status | None, over: Over | None) -> bool:
@@ -108,8 +111,8 @@ def _conditions(entry: Entry, status: Status, attachment: Attachment, *, ended: 
     ]
     if entry.state not in _END or not ended:
         return [_reserved(), *new]
-    end = _END[entry.state]
-    given_back = Condition(Type.RESERVED, False, end.value, "the device is given back")
+    end, reason = _END[entry.state]
+    given_back = Condition(Type.RESERVED, False, reason, "the device is given back")
     return [given_back, *new, Condition(end, True, entry.reason, entry.message[:MAX_MESSAGE])]
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from attach.api import Attachment, Condition, Type, placeholder_name
 from attach.placeholder import Pod, is_own, mutation
+from attach.reasons import Reason
 from catalog.problems import nearest
 
 LOST_AFTER_S: Final = 15.0  # so long an agent may take to say what became of it
@@ -156,7 +157,7 @@ def _over(attachment: Attachment, seen: Seen) -> Condition | None:
     if attachment.deleting or spec.release:
         return Condition(Type.RELEASED, True, "Released", "it was given back before a GPU was reserved for it")
     if target is None:
-        reason = "TargetGone" if attachment.status.pod_uid else "TargetNotFound"
+        reason: Reason = "TargetGone" if attachment.status.pod_uid else "TargetNotFound"
         return Condition(Type.FAILED, True, reason, f"there is no pod {name} in namespace {attachment.namespace}")
     if wanted and target.uid != wanted:
         message = f"pod {name} is {target.uid} now, and was to be {wanted}; a pod that is created anew is another pod"
@@ -271,12 +272,12 @@ def _position(attachment: Attachment, position: int) -> Action:
     return Report({"queuePosition": position})
 
 
-def _wait(attachment: Attachment, reason: str, message: str, position: int) -> Action:
+def _wait(attachment: Attachment, reason: Reason, message: str, position: int) -> Action:
     old = attachment.status.condition(Type.RESERVED)
     if old.get("reason") == reason and old.get("message") == message and attachment.status.queue_position == position:
         return Idle(LOOK_AGAIN_S)
     return Report({"queuePosition": position}, (Condition(Type.RESERVED, False, reason, message),))
 
 
-def _end(kind: Type, reason: str, message: str) -> Report:
+def _end(kind: Type, reason: Reason, message: str) -> Report:
     return Report({"queuePosition": 0}, (Condition(kind, True, reason, message),))

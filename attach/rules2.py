@@ -7,7 +7,7 @@ that was not. Programs of ours are known by name (attach.devfilter), so nothing 
 
 import errno
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
@@ -17,10 +17,15 @@ from attach.cgroupfs import VANISHED, levels, opened
 from attach.devfilter import FilterError
 from attach.errors import AttachError, Gone, Refused, Unknown
 from attach.model import Cgroup, DeviceNode
+from attach.reasons import Reason
 
 _TRIES: Final = 32  # of a change that another's change of the same programs spoilt
 _NO_DEVICE: Final = os.makedev(4095, 1048575)  # the last number there can be
-_REFUSALS: Final = {errno.EPERM: "ProgramUnreadable", errno.EACCES: "ProgramUnreadable", errno.E2BIG: "TooManyPrograms"}
+_REFUSALS: Final[Mapping[int, Reason]] = {
+    errno.EPERM: "ProgramUnreadable",
+    errno.EACCES: "ProgramUnreadable",
+    errno.E2BIG: "TooManyPrograms",
+}
 
 Change = Callable[[frozenset[int]], frozenset[int]]
 

@@ -1,6 +1,7 @@
 """EDGE: publishes on each node what a node of its size offers."""
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from controller.metrics import Metrics
@@ -11,6 +12,7 @@ from nodes.bound import by_node
 from nodes.capacity import Held, NodePatch, plan
 
 AT_ONCE: Final = 100  # nodes written in one round, so that an edit of a catalogue never waits for a thousand
+WRITERS: Final = 8  # of them at the same time: where nodes join by the hundred, the API server takes long for each call
 _log = logging.getLogger(__name__)
 
 
@@ -26,6 +28,8 @@ class Capacity:
         self.world, self.metrics, self.serving = world, metrics, serving
         self.held: tuple[Held, ...] = ()
         self._unknown: tuple[str, ...] = ()
+        self._tried: dict[str, str] = {}  # the version of a node that was written on, until a later one is seen here
+        self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="capacity")
 
     def reconcile(self) -> bool:
         """Bring up to AT_ONCE nodes to what they offer; False where more are left."""
@@ -39,17 +43,32 @@ class Capacity:
         self._unknown, self.held = due.unknown, due.held
         self.metrics.nodes(known=len(nodes) - due.unknown_nodes, unknown=due.unknown_nodes)
         self.metrics.held(len({held.node for held in due.held}))
+        self._tried = {p.node: p.version for p in due.patches if self._tried.get(p.node) == p.version}
+        todo = [patch for patch in due.patches if patch.node not in self._tried]
+        self._write_all(todo[:AT_ONCE])
+        return len(todo) <= AT_ONCE
+
+    def _write_all(self, patches: list[NodePatch]) -> None:
+        """
+        Write several at a time.
+
+        Raises:
+            ApiError: One was refused; or nobody answers, and those that were not begun are left.
+        """
+        begun = [self._writers.submit(self._write, patch) for patch in patches]
         failures = Failures()
-        for patch in due.patches[:AT_ONCE]:
-            with failures.noted():
-                self._write(patch)
+        try:
+            for patch, written in zip(patches, begun, strict=True):
+                with failures.noted():
+                    written.result()
+                    self._tried[patch.node] = patch.version
+        finally:
+            for written in begun:
+                written.cancel()
         failures.end()
-        return len(due.patches) <= AT_ONCE
 
     def _write(self, patch: NodePatch) -> None:
-        """Capacity before labels: a pod that the labels bring must find what it reserves."""
-        api, version = self.world.api, patch.version
-        if patch.status_patch:
-            version = patch_version(api, NODES, patch.node, version, patch.status_patch, "status") or ""
-        if patch.metadata_patch and version:
-            patch_version(api, NODES, patch.node, version, patch.metadata_patch)
+        """Write on a node, unless a later version of it is here by now: that is looked at in the next round."""
+        node = self.world.nodes.get(patch.node)
+        if node is not None and node["metadata"].get("resourceVersion") == patch.version:
+            patch_version(self.world.api, NODES, patch.node, patch.version, patch.body, "status")

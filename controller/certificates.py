@@ -1,6 +1,7 @@
 """EDGE: keeps CA and leaf in Secrets, and the CA bundle in the webhook configurations."""
 
 import logging
+import time
 from base64 import b64decode
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from webhook.certificate import plan
 CA_SECRET: Final = "podsla-ca"  # noqa: S105 - the name of a Secret
 LEAF_SECRET: Final = "podsla-webhook-tls"  # noqa: S105
 SERVICE: Final = "podsla-webhook"
+LOOK_EVERY_S: Final = 5.0  # at Secrets, which wake nobody, and are asked for however often others wake us
 _log = logging.getLogger(__name__)
 
 
@@ -29,12 +31,17 @@ class Certificates:
 
     def __init__(self, world: World, metrics: Metrics) -> None:
         self.world, self.metrics = world, metrics
+        self._settled: tuple[str, ...] | None = None  # versions of the configurations that were looked at
+        self._look_s = 0.0
         self.names = (f"{SERVICE}.{world.namespace}.svc", f"{SERVICE}.{world.namespace}.svc.cluster.local", "127.0.0.1")
 
     def reconcile(self) -> bool:
         """Issue, renew and publish what is due."""
-        ca, leaf = self._secret(CA_SECRET), self._secret(LEAF_SECRET)
         configurations = list(self._configurations())
+        versions = tuple(thing["metadata"]["resourceVersion"] for _, thing in configurations)
+        if versions == self._settled and time.monotonic() < self._look_s:
+            return True
+        ca, leaf = self._secret(CA_SECRET), self._secret(LEAF_SECRET)
         published = [_bundle(hook) for _, thing in configurations for hook in thing.get("webhooks", ())]
         due = plan(_data(ca), _data(leaf), published, self.names, datetime.now(UTC))
         for reason in due.reasons:
@@ -49,7 +56,9 @@ class Certificates:
         for name, data in (("ca", due.ca or _data(ca)), ("webhook", due.leaf or _data(leaf))):
             if data and data.get("tls.crt"):
                 self.metrics.expiry(name, _expiry_s(data["tls.crt"]))
-        return due.ca is None and due.leaf is None
+        kept = due.ca is None and due.leaf is None
+        self._settled, self._look_s = versions if kept else None, time.monotonic() + LOOK_EVERY_S
+        return kept
 
     def _secret(self, name: str) -> Object | None:
         return self.world.api.get(SECRETS, name, self.world.namespace)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 from hashlib import sha256
 from typing import Any, Final
 
@@ -19,6 +20,12 @@ from kube.kinds import CONTROLLER_REVISIONS
 
 KEPT: Final = 3
 _log = logging.getLogger(__name__)
+
+
+class Reason(StrEnum):
+    """Why the newest edit of the target does not serve."""
+
+    INVALID_TARGET = "InvalidTarget"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +86,8 @@ class Targets:
             fields = {"problems": len(plan.problems), "first": plan.problems[0]}
             _log.error("target refused, the last good one serves on", extra={"fields": fields})
             note = "; ".join(plan.problems)
-            post(self.world.api, config_map, kind="Warning", reason="InvalidTarget", action="Accept", note=note)
+            reason = Reason.INVALID_TARGET.value
+            post(self.world.api, config_map, kind="Warning", reason=reason, action="Accept", note=note)
         self._told = plan.problems
         self.metrics.target(accepted=not plan.problems)
         return True

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any, Final
 
 from catalog.stored import read_kept
@@ -19,6 +20,13 @@ from nodes.standing import ClassUse, class_uses
 AT_MOST_EVERY_S: Final = 10.0
 SHOWN: Final = 5
 CONDITION: Final = "Followed"
+
+
+class Reason(StrEnum):
+    """Whether nodes publish what catalogues say: the closed set that is also the condition's reason."""
+
+    FOLLOWED = "Followed"
+    HELD_FOR_PODS = "HeldForPods"
 
 
 class Usage:
@@ -79,10 +87,10 @@ def usage_status(thing: Object, uses: Iterable[ClassUse], held: Iterable[Held], 
 def _condition(held: list[Held]) -> dict[str, Any]:
     if not held:
         message = "every node publishes what its size offers"
-        return {"type": CONDITION, "status": "True", "reason": "Followed", "message": message}
+        return {"type": CONDITION, "status": "True", "reason": Reason.FOLLOWED.value, "message": message}
     nodes = len({one.node for one in held})
     some = [f"{one.node} has {one.key} {one.published}, {one.offered or 'none'} is offered" for one in held[:SHOWN]]
     more = [f"and {len(held) - SHOWN} more"] if len(held) > SHOWN else []
     which = f"{nodes} node{'s' if nodes > 1 else ''} publish{'' if nodes > 1 else 'es'} more than offered"
     message = f"{which}, for pods that are bound there and were promised it: {'; '.join([*some, *more])}"
-    return {"type": CONDITION, "status": "False", "reason": "HeldForPods", "message": message}
+    return {"type": CONDITION, "status": "False", "reason": Reason.HELD_FOR_PODS.value, "message": message}

@@ -14,6 +14,7 @@ from kubernetes.client import ApiClient, Configuration
 
 CONNECT_TIMEOUT_S: Final = 3.05
 READ_TIMEOUT_S: Final = 8.0  # below the time in which a leader must renew its lease
+CONNECTIONS: Final = 24  # kept open: a controller watches a dozen collections, and writes several objects at once
 PAGE: Final = 500  # objects a list call returns at once
 
 Object: TypeAlias = Mapping[str, Any]
@@ -84,6 +85,7 @@ class Api:
                 config.load_kube_config(str(kubeconfig) if kubeconfig else None, context, configuration)
         except config.ConfigException as error:
             raise ApiError("finding a cluster", 0, "NoCluster", f"{error}; name one with --kubeconfig") from None
+        configuration.connection_pool_maxsize = CONNECTIONS
         configuration.retries = False  # a repeated POST is ours to decide
         return cls(ApiClient(configuration))
 

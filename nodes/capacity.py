@@ -45,16 +45,16 @@ class NodePatch:
     version: str = ""
 
     @property
-    def metadata_patch(self) -> dict[str, Any]:
-        """Write a JSON merge patch of the node; empty where nothing changes."""
-        return {"metadata": {"labels": dict(self.labels)}} if self.labels else {}
+    def body(self) -> dict[str, Any]:
+        """
+        Write a JSON merge patch of the node's status subresource; empty where nothing changes.
 
-    @property
-    def status_patch(self) -> dict[str, Any]:
-        """Write a JSON merge patch of the node's status subresource; empty where nothing changes."""
+        It takes labels too, as kubelets know, so that a pod which the labels bring finds what it reserves.
+        """
         fields = {"capacity": dict(self.capacity), "allocatable": dict(self.allocatable)}
         changed = {key: value for key, value in fields.items() if value}
-        return {"status": changed} if changed else {}
+        metadata = {"metadata": {"labels": dict(self.labels)}} if self.labels else {}
+        return {**metadata, **({"status": changed} if changed else {})}
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,7 +170,7 @@ def _failed(endpoint: str, review: Review, error: Exception) -> Response:
     where = f"look for uid {review.uid} in the log of podsla webhook"
     if endpoint == "templates":
         return Response(warnings=(f"podsla failed ({type(error).__name__}) and said nothing of these pods; {where}",))
-    return Response(allowed=False, code=500, reason="InternalError", message=f"{message}; {where}")
+    return Response(allowed=False, code=500, reason=Reason.INTERNAL_ERROR, message=f"{message}; {where}")
 
 
 def _log_decision(endpoint: str, outcome: str, review: Review, response: Response, duration_s: float) -> None:

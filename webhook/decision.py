@@ -32,6 +32,7 @@ class Reason(StrEnum):
     INVALID_POD = "InvalidPod"
     NOT_SIZED = "NotSized"
     BEYOND_SIZE = "BeyondSize"
+    INTERNAL_ERROR = "InternalError"
 
 
 class Skip(StrEnum):

@@ -20,11 +20,13 @@ from bench.cluster.stand import (
     stand,
     start_constant,
 )
+from bench.cluster.waves import Waves, in_waves
 from podsla.output import note, print_json, print_table, say
 from tests.cluster.state import ClusterError
 
-PARTS: Final = ("latency", "bursts", "busiest", "nodes")
+PARTS: Final = ("latency", "bursts", "busiest", "nodes", "waves")
 BAR: Final = 1.10
+BAR_S: Final = 2.0  # from Ready until capacity stands, at the median
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +40,13 @@ class Sizes:
     busiest_s: float
     nodes: int
     minute_s: float
+    waves: int
 
 
-LONG: Final = Sizes(rounds=7, round_s=15.0, minutes=5, flat_out_s=15.0, busiest_s=60.0, nodes=1000, minute_s=60.0)
-SHORT: Final = Sizes(rounds=3, round_s=4.0, minutes=1, flat_out_s=4.0, busiest_s=10.0, nodes=60, minute_s=15.0)
+LONG: Final = Sizes(
+    rounds=7, round_s=15.0, minutes=5, flat_out_s=15.0, busiest_s=60.0, nodes=1000, minute_s=60.0, waves=3
+)
+SHORT: Final = Sizes(rounds=3, round_s=4.0, minutes=1, flat_out_s=4.0, busiest_s=10.0, nodes=60, minute_s=15.0, waves=2)
 
 
 @dataclass(slots=True)
@@ -53,6 +58,7 @@ class Report:
     rows: list[Row] = field(default_factory=list)
     webhook_mib: float = 0.0
     nodes: Nodes | None = None
+    waves: Waves | None = None
 
     @property
     def all_rows(self) -> list[Row]:
@@ -65,7 +71,7 @@ class Report:
 @click.option("--short", is_flag=True, help="Try it out in two minutes; no figures to quote.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def main(only: Sequence[str], short: bool, output: str) -> None:
-    """Measure podsla in real clusters on this machine: latency beside a constant answer, bursts, and 1,000 nodes.
+    """Measure podsla in real clusters: latency beside a constant answer, bursts, 1,000 nodes, and 1,000 in waves.
 
     It ends with 1 if a pod could not be created, or came without a size.
     """
@@ -79,6 +85,10 @@ def main(only: Sequence[str], short: bool, output: str) -> None:
             with stand("bench-nodes", f"control-plane+kwok={sizes.nodes}") as cluster:
                 report.facts = report.facts or facts(cluster)
                 report.nodes = many_nodes(cluster, sizes.minute_s)
+        if "waves" in wanted:
+            with stand("bench-waves", "control-plane+kwok=12") as cluster:
+                report.facts = report.facts or facts(cluster)
+                report.waves = in_waves(cluster, sizes.nodes, sizes.waves)
     except ClusterError as error:
         raise click.ClickException(str(error)) from error
     print_json(as_json(report)) if output == "json" else print_report(report)
@@ -126,6 +136,8 @@ def print_report(report: Report) -> None:
         say(f"median of podsla / of a constant answer: {found.ratio:.3f} (bar {BAR:.2f}); round by round {each}")
     if report.nodes:
         print_nodes(report.nodes)
+    if report.waves:
+        print_waves(report.waves)
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -153,6 +165,45 @@ def print_nodes(found: Nodes) -> None:
             for calls in found.calls
         ],
     )
+
+
+def print_waves(found: Waves) -> None:
+    """What nodes cost that come and go."""
+    say()
+    print_table(
+        (
+            "wave",
+            "nodes",
+            "all stand s",
+            "Ready → stands",
+            "p99",
+            "longest",
+            "seen → stands",
+            "calls/node",
+            "MiB after",
+        ),
+        [
+            (
+                wave.calls.name,
+                str(wave.count),
+                f"{wave.registered_s:.1f}",
+                f"{wave.waits.median_s:.2f} s",
+                f"{wave.waits.p99_s:.2f} s",
+                f"{wave.waits.longest_s:.2f} s",
+                f"{wave.since_seen.median_s:.2f} s",
+                f"{wave.per_node:.2f}",
+                f"{wave.resident_mib:.1f}",
+            )
+            for wave in found.waves
+        ],
+    )
+    for wave in found.waves:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in wave.calls.by_kind.items())
+        say(f"{wave.calls.name}: {kinds} in {wave.calls.for_s:.0f} s, {wave.calls.cpu_s:.1f} s of processor time")
+    slowest_s = max(wave.waits.median_s for wave in found.waves)
+    say(f"from Ready until capacity stands: median {slowest_s:.2f} s in the slowest wave (bar {BAR_S:.0f} s)")
+    flat = "flat" if found.flat else "NOT flat"
+    say(f"memory of the controller: {found.before_mib:.1f} MiB before the first wave; {flat} from wave to wave")
 
 
 if __name__ == "__main__":

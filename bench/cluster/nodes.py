@@ -53,7 +53,7 @@ def many_nodes(stand: Stand, minute_s: float) -> Nodes:
     Args:
         minute_s: How long calls are counted at rest, and from the edit on.
     """
-    watch = _Watch(stand)
+    counter = CallCounter(stand)
     pid = stand.process(CONTROLLER).pid
     total = stand.cluster.profile.kwok_nodes
     note(f"catalogues for {total} nodes", style="dim")
@@ -61,18 +61,18 @@ def many_nodes(stand: Stand, minute_s: float) -> Nodes:
     apply_catalogs(stand)
     _until(lambda: not _some(stand, "type=kwok,!podsla.io/family"), started_s)
     first_s = time.monotonic() - started_s
-    published = watch.since("until all nodes carry capacity")
+    published = counter.since("until all nodes carry capacity")
     without = [node["metadata"]["name"] for node in stand.api.list(NODES) if PPS not in node["status"]["allocatable"]]
     assert not without, without  # noqa: S101 - a time until something else is none
     time.sleep(10)  # kwok and the scheduler come to rest too
-    watch.begin()
+    counter.begin()
     note(f"at rest for {minute_s:g} s", style="dim")
     time.sleep(minute_s)
-    rest = watch.since("at rest")
+    rest = counter.since("at rest")
     note(f"an edit of {EDITED_SIZE}", style="dim")
     edit_s, edited = edit(stand)
     time.sleep(max(0.0, minute_s - edit_s))
-    after = watch.since("from an edit of a size on")
+    after = counter.since("from an edit of a size on")
     return Nodes(
         total, first_s, edited, edit_s, resident_mib(pid), resident_mib(pid, "VmHWM"), (published, rest, after)
     )
@@ -108,7 +108,7 @@ def _until(condition: Callable[[], bool], started_s: float) -> None:
         time.sleep(_POLL_S)
 
 
-class _Watch:
+class CallCounter:
     """Counts what the controller does between two moments."""
 
     def __init__(self, stand: Stand) -> None:

@@ -195,10 +195,7 @@ def _clean_nodes(api: Any, *, force: bool) -> int:
     for patch in due:
         if patch.node in busy:
             continue
-        if patch.metadata_patch:
-            api.patch(NODES, patch.node, patch.metadata_patch)
-        if patch.status_patch:
-            api.patch(NODES, patch.node, patch.status_patch, subresource="status")
+        api.patch(NODES, patch.node, patch.body, subresource="status")
     say(f"{counted(len(due) - len(left), 'node')} cleaned of podsla.io capacity and labels")
     for node in left:
         note(f"node {node} left as it is, since these pods need what it has: {busy[node]}; run this again without them")

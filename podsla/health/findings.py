@@ -13,7 +13,7 @@ MAX_NAMES: Final = 3  # objects that one message lists
 
 
 class Reason(StrEnum):
-    """What is wrong: the closed set; docs/commands.md says of each what to do."""
+    """What is wrong: the closed set; docs/reasons.md says of each what to do."""
 
     NOT_VISIBLE = "NotVisible"
     NOT_INSTALLED = "NotInstalled"

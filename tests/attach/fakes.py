@@ -268,9 +268,9 @@ class FakeNode:
 
     def _trouble(self, method: str) -> None:
         if method in self.troubled:
-            raise Unknown("Troubled", f"{method} does not answer")
+            raise Unknown("DriverSilent", f"{method} does not answer")
         if method in self.refusing:
-            raise Refused("Refused", f"{method} is refused")
+            raise Refused("KernelRefuses", f"{method} is refused")
 
     def _announced(
         self,

@@ -114,7 +114,7 @@ def _blind(method: str) -> Callable[[World], None]:
         pytest.param(_rival, "DuplicateDevice", False, id="two wishes for one device: neither"),
         pytest.param(_ended_rival, "Attached", True, id="a rival that has ended is none"),
         *(
-            pytest.param(_blind(method), "Troubled", False, id=f"unknown: {method}")
+            pytest.param(_blind(method), "DriverSilent", False, id=f"unknown: {method}")
             for method in ("gpus", "find", "holders", "allowed", "state")
         ),
     ],

@@ -9,6 +9,7 @@ from attach.api import Attachment, Type, parse_attachment
 from attach.cluster import LOST_AFTER_S, ClusterView, is_here, orphans, unlisted, wanted
 from attach.entry import Entry, Now, Policy, Trouble, Wish
 from attach.model import Target
+from attach.reasons import Over, Reason
 from attach.reconcile import Status
 from attach.report import is_over, report
 from attach.reservation import Device, PodDevices
@@ -66,7 +67,7 @@ WISH: Final = Wish(
 )
 
 
-def entry(state: State = State.ATTACHED, reason: str = "Attached", **changes: Any) -> Entry:
+def entry(state: State = State.ATTACHED, reason: Reason = "Attached", **changes: Any) -> Entry:
     """Make what the journal keeps of the attachment."""
     made = Entry(
         wish=WISH, gpus=(), container=None, made=(), granted=(), residents=frozenset(), state=state, reason=reason,
@@ -221,7 +222,7 @@ def conditions(fields: Fields) -> dict[str, tuple[str, str]]:
     return {each["type"]: (each["status"], each["reason"]) for each in fields.get("conditions", ())}
 
 
-def status(state: State, reason: str = "Why") -> Status:
+def status(state: State, reason: Reason = "ReleaseRequested") -> Status:
     """How an attachment stands after a pass."""
     return Status("a-1", entry(state, reason), reason, "a sentence")
 
@@ -233,7 +234,7 @@ def test_what_is_told_of_an_attached_device() -> None:
     assert told["devices"] == [{"uuid": "GPU-1"}]
     assert (told["attachedAt"], told["leaseExpiresAt"]) == ("2027-01-15T07:59:00Z", "2027-01-15T08:15:00Z")
     assert told["heldSeconds"] == 60
-    assert conditions(told) == {"Attached": ("True", "Why"), "Reserved": ("True", "Reserved")}
+    assert conditions(told) == {"Attached": ("True", "ReleaseRequested"), "Reserved": ("True", "Reserved")}
 
 
 def test_nothing_is_told_twice() -> None:
@@ -271,7 +272,7 @@ def test_an_end_is_told_once_the_placeholder_has_ended(state: State, kind: Type)
     """Nothing is reserved then."""
     told = conditions(written(status(state), ended=True))
 
-    assert told[kind] == ("True", "Why")
+    assert told[kind] == ("True", "ReleaseRequested")
     assert told["Reserved"] == ("False", kind.value)
 
 
@@ -287,7 +288,7 @@ def test_an_end_is_told_once_the_placeholder_has_ended(state: State, kind: Type)
         pytest.param(status(State.RELEASED), None, True, id="released"),
     ],
 )
-def test_when_the_placeholder_may_end(status: Status | None, over: tuple[str, str] | None, is_end: bool) -> None:
+def test_when_the_placeholder_may_end(status: Status | None, over: Over | None, is_end: bool) -> None:
     assert is_over(status, over) is is_end
 
 

@@ -160,11 +160,11 @@ def test_inspect_changes_nothing(shell: Shell, form: str) -> None:
 def test_inspect_names_what_it_cannot_find_out(shell: Shell) -> None:
     shell.node.troubled |= {"holders"}
     found = json.loads(shell.run("gpu", "inspect", "-o", "json")[1])
-    assert found["devices"][0]["holders"] == "Troubled: holders does not answer"
+    assert found["devices"][0]["holders"] == "DriverSilent: holders does not answer"
 
     shell.node.troubled |= {"gpus"}
     code, _, err = shell.run("gpu", "inspect")
-    assert (code, err) == (0, "the devices can't be listed: Troubled: gpus does not answer\n")
+    assert (code, err) == (0, "the devices can't be listed: DriverSilent: gpus does not answer\n")
 
 
 def test_metrics_are_written_to_a_file(shell: Shell) -> None:

@@ -257,7 +257,7 @@ class TestDrift:
         container.ours.clear()
         world.node.troubled.add("allow")
         world.run_for(59.0)
-        assert (world.entry("u1").state, world.statuses["u1"].reason) == (State.ATTACHING, "Troubled")
+        assert (world.entry("u1").state, world.statuses["u1"].reason) == (State.ATTACHING, "DriverSilent")
 
         world.run_for(2.0)
         assert world.entry("u1").state is State.FAILED

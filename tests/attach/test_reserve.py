@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from attach.api import Attachment, Condition, Type, merge_conditions, parse_attachment, placeholder_name
 from attach.placeholder import Pod, mutation, placeholder, read_pod
+from attach.reasons import Reason
 from attach.reserve import Action, Claim, Idle, Node, Remove, Report, Reserve, Seen, Unclaim, Withdraw, decide
 from tests.attach.test_api import NOW, attachment
 from tests.sample import answer
@@ -181,7 +182,7 @@ def test_the_next_write(thing: Attachment, world: Seen, expected: Action) -> Non
         ),
     ],
 )
-def test_what_is_said(thing: Attachment, world: Seen, kind: Type | None, reason: str, message: str) -> None:
+def test_what_is_said(thing: Attachment, world: Seen, kind: Type | None, reason: Reason, message: str) -> None:
     action = decide(thing, world)
     assert isinstance(action, Report)
     (condition,) = action.conditions

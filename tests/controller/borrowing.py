@@ -186,13 +186,16 @@ class Agent:
         here = pod is not None and pod["metadata"]["uid"] == intent.uid and bool(pod["spec"].get("nodeName"))
         runs = here and pod is not None and pod["status"]["phase"] == "Running"
         if runs and not mine and not self._over(attachment):
-            said = [Condition(kind, True, kind.value, "by the stand-in") for kind in (Type.RESERVED, Type.ATTACHED)]
+            said = [
+                Condition(Type.RESERVED, True, "Reserved", "by the stand-in"),
+                Condition(Type.ATTACHED, True, "Attached", "by the stand-in"),
+            ]
             self._say(thing, attachment, said, devices=[{"uuid": "GPU-1"}])
             return
         if (here or mine) and self._over(attachment, lost=mine and not here):
             self._end_placeholder(attachment, pod)
             said = [
-                Condition(Type.ATTACHED, False, "Detached", "by the stand-in"),
+                Condition(Type.ATTACHED, False, "ReleaseRequested", "by the stand-in"),
                 Condition(Type.RELEASED, True, "Released", "by the stand-in"),
             ]
             self._say(thing, attachment, said, heldSeconds=1)

@@ -20,6 +20,7 @@ from tests.cluster.install import PODSLA, service_account_kubeconfig
 from tests.cluster.own import own_cluster
 from tests.cluster.state import load_cluster
 from tests.controller.borrowing import SYSTEM, Agent, Lending, controlling
+from tests.controller.sites import Site, writes
 from tests.controller.test_crashes import Crash, Mortal
 from tests.manifests.kubectl import MANIFESTS, run
 from tests.system.user import User
@@ -306,9 +307,12 @@ def test_one_that_ended_long_enough_ago_is_removed(lending: Lending) -> None:
         eventually(lambda: lending.api.get(GPU_ATTACHMENTS, "gone", lending.namespace) is None, "it is removed")
 
 
+SITES: Final = set[Site]()
+
+
 def life(lending: Lending) -> str:
     """One life of a controller, up to its first write, which is named."""
-    mortal, woken = Mortal(lending.controller.client), threading.Event()
+    mortal, woken = Mortal(lending.controller.client, SITES), threading.Event()
     world = World(mortal, SYSTEM, woken.set).start()
     try:
         eventually(lambda: world.synced, "everything is listed")
@@ -336,8 +340,7 @@ def test_a_controller_that_dies_after_every_write_gets_there(lending: Lending) -
         if attachment.is_finished and not attachment.finalized:
             break
     ended(lending, "a", Type.RELEASED, "Released")
-    kinds = {
-        what.split()[0] + (" status" if "status" in what else "") for what in wrote if what and "events" not in what
-    }
+    kinds = {what.split()[0] + (" status" if "status" in what else "") for what in wrote if what}
     assert {"PATCH", "PATCH status", "POST", "DELETE"} <= kinds, wrote
+    assert [write for write in writes("attachments") if not write.is_among(SITES)] == []
     assert agent.most == {ONE: 1}

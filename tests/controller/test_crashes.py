@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 import pytest
+from kubernetes.client import ApiClient
 
 from catalog.accept import Memo
 from catalog.load import DEFAULT_TARGET, load_target
@@ -16,6 +17,7 @@ from controller.process import reconcilers
 from controller.world import WEBHOOKS, World
 from kube.api import Api, ApiError, Object, PatchKind
 from kube.kinds import CONTROLLER_REVISIONS, NODES, RUNTIME_CLASSES, SPEC_CATALOGS
+from tests.controller.sites import Site, site_of_caller
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.cluster
@@ -30,21 +32,39 @@ class Crash(BaseException):
 
 
 class Mortal(Api):
-    """A connection whose process dies right after its first write was answered."""
+    """
+    A connection whose process dies right after its first write was answered, whoever else is about to write.
 
-    wrote = ""
+    Events are no such write, since nothing ever depends on them.
+
+    Args:
+        sites: Where in the controller's code it wrote an event, or died, is noted there.
+        immortal: It dies of nothing.
+    """
+
+    def __init__(self, client: ApiClient, sites: set[Site] | None = None, *, immortal: bool = False) -> None:
+        super().__init__(client)
+        self.wrote, self.dying = "", threading.Lock()
+        self.sites, self.immortal = set[Site]() if sites is None else sites, immortal
 
     def call(self, method: str, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        answer = super().call(method, path, *args, **kwargs)
-        if method != "GET":
-            self.wrote = f"{method} {path}"
-            raise Crash(self.wrote)
-        return answer
+        if method == "GET":
+            return super().call(method, path, *args, **kwargs)
+        event = path.endswith("/events")
+        if event or not self.immortal:
+            self.sites.add(site_of_caller())
+        if event or self.immortal:
+            return super().call(method, path, *args, **kwargs)
+        with self.dying:
+            if not self.wrote:
+                super().call(method, path, *args, **kwargs)
+                self.wrote = f"{method} {path}"
+        raise Crash(self.wrote)
 
 
-def live(api: Api) -> str:
+def live(api: Api, sites: set[Site] | None = None) -> str:
     """One life of a controller: up to its first write, which is named, or to where nothing is left to do."""
-    mortal, woken = Mortal(api.client), threading.Event()
+    mortal, woken = Mortal(api.client, sites), threading.Event()
     world = World(mortal, NAMESPACE, woken.set).start()
     try:
         eventually(lambda: world.synced, "everything is listed")
@@ -58,10 +78,10 @@ def live(api: Api) -> str:
     return ""
 
 
-def lives(api: Api) -> Iterator[str]:
+def lives(api: Api, sites: set[Site] | None = None) -> Iterator[str]:
     """Controllers, one after the other, until one finds nothing to do; each time, what the last one wrote."""
     for _ in range(MOST_LIVES):
-        wrote = live(api)
+        wrote = live(api, sites)
         if not wrote:
             return
         yield wrote

@@ -1,6 +1,5 @@
 """Karpenter's overlays follow the catalogue, on a real API server, with no more rights than the manifests give."""
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, Final
@@ -14,8 +13,10 @@ from controller.serving import Serving
 from controller.world import World
 from kube.api import Api, ApiError
 from kube.kinds import CONFIG_MAPS, EVENTS, NODE_OVERLAYS
+from tests.cluster.binaries import find
 from tests.cluster.install import NAMESPACE, PODSLA, service_account_kubeconfig
 from tests.cluster.own import own_cluster
+from tests.cluster.pins import KARPENTER_CRDS
 from tests.cluster.state import load_cluster
 from tests.controller.test_crashes import publish
 from tests.manifests.kubectl import MANIFESTS, run
@@ -29,16 +30,6 @@ TARGET: Final = (
     "apiVersion: podsla.io/v1beta1\nkind: Target\nmetadata: {name: lab}\n"
     "spec: {consumers: [{by: reservation}], autoscaler: {karpenter: %s}}\n"
 )
-
-
-def crd() -> dict[str, Any]:
-    """The group, kind and scope that Karpenter's own has, and a status that the API server keeps apart."""
-    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    version = {"name": "v1alpha1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
-    names = {"kind": "NodeOverlay", "listKind": "NodeOverlayList", "plural": "nodeoverlays", "singular": "nodeoverlay"}
-    spec = {"group": "karpenter.sh", "scope": "Cluster", "names": names}
-    head = {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": CRD}}
-    return {**head, "spec": {**spec, "versions": [{**version, "subresources": {"status": {}}}]}}
 
 
 class Controller:
@@ -103,8 +94,8 @@ def allow(user: User) -> None:
 
 
 def install_karpenter(user: User) -> None:
-    """Its CRD, which is all of it that the controller meets."""
-    run(user, "apply", "--server-side", "-f", "-", text=json.dumps(crd()))
+    """Its own CRD, which is all of it that the controller meets."""
+    run(user, "apply", "--server-side", "-f", str(find(KARPENTER_CRDS) / "karpenter.sh_nodeoverlays.yaml"))
     run(user, "wait", "--for=condition=Established", f"crd/{CRD}", "--timeout=30s")
 
 
@@ -174,6 +165,7 @@ def test_a_name_that_somebody_else_has_is_told_and_left(user: User, controller: 
     ask(user, "true")
 
     controller.settle(lambda: "OverlayNameTaken" in told(user), "an event names it")
+    controller.settle(lambda: "lab.c.small" in standing(user), "the other one is written")
 
     found = standing(user)
     assert (found["lab.c.small"], found["c"], "lab.c.large" in found) == ("950000", "8", False)

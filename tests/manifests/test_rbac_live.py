@@ -31,6 +31,7 @@ def roles(admin: User) -> None:
         pytest.param("controller", "patch", "speccatalogs/status", OUT, True, id="controller: writes the status"),
         pytest.param("controller", "patch", "speccatalogs", OUT, False, id="controller: never the spec"),
         pytest.param("controller", "patch", "nodes/status", OUT, True, id="controller: publishes capacity"),
+        pytest.param("controller", "patch", "nodes", OUT, False, id="controller: cordons and taints no node"),
         pytest.param("controller", "delete", "nodes", OUT, False, id="controller: deletes no node"),
         pytest.param("controller", "update", "secret/podsla-ca", IN, True, id="controller: renews the CA"),
         pytest.param("controller", "get", "secret/other", IN, False, id="controller: no other Secret"),

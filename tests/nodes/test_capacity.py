@@ -148,13 +148,13 @@ def test_an_empty_catalogue_withdraws_everything() -> None:
     assert applied(published, patch) == node({TYPE: "ecs.c7.xlarge"})
 
 
-def test_a_patch_is_two_merge_patches() -> None:
+def test_a_patch_is_one_merge_patch_of_what_changes() -> None:
     patch = NodePatch("n1", gone("podsla.io/family"), {"podsla.io/pps": "1k"}, gone("podsla.io/pps"))
-    assert patch.metadata_patch == {"metadata": {"labels": {"podsla.io/family": None}}}
-    assert patch.status_patch == {
-        "status": {"capacity": {"podsla.io/pps": "1k"}, "allocatable": {"podsla.io/pps": None}}
+    assert patch.body == {
+        "metadata": {"labels": {"podsla.io/family": None}},
+        "status": {"capacity": {"podsla.io/pps": "1k"}, "allocatable": {"podsla.io/pps": None}},
     }
-    assert (NodePatch("n1", {}, {}, {}).metadata_patch, NodePatch("n1", {}, {}, {}).status_patch) == ({}, {})
+    assert NodePatch("n1", {}, {}, {}).body == {}
 
 
 def merged(value: Any, patch: Any) -> Any:
@@ -168,8 +168,8 @@ def merged(value: Any, patch: Any) -> Any:
 
 
 def applied(thing: dict[str, Any], patch: NodePatch) -> dict[str, Any]:
-    """What the API server makes of both patches."""
-    result: dict[str, Any] = merged(merged(thing, patch.metadata_patch), patch.status_patch)
+    """What the API server makes of a patch."""
+    result: dict[str, Any] = merged(thing, patch.body)
     return result
 
 
