@@ -78,7 +78,7 @@ def test_a_step_is_counted_with_its_result_and_how_long_it_took(world: CountedWo
     world.node.troubled.add("deny")
     world.change("u1", release=True)
     world.run()
-    assert world.count("steps_total", step="Deny", result="Troubled") == 1
+    assert world.count("steps_total", step="Deny", result="DriverSilent") == 1
     assert world.count("step_duration_seconds_count", step="Deny") == 1
 
 
