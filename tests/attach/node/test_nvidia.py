@@ -25,7 +25,7 @@ HOST: Final = ("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache")  # of the h
 
 @pytest.fixture
 def gpu() -> Gpu:
-    """A whole GPU that nobody has open."""
+    """A whole GPU that is healthy."""
     if not Path("/proc/driver/nvidia/version").exists():
         pytest.skip("no NVIDIA driver is loaded on this machine")
     whole = [each for each in NvidiaInventory().gpus() if not each.unhealthy and each.uuid.startswith("GPU-")]
