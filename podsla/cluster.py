@@ -1,5 +1,6 @@
 """EDGE: what the commands read of a cluster: lists and single objects, several at once, and never anything else."""
 
+import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -115,6 +116,7 @@ def connect(kubeconfig: Path | None, context: str | None, namespace: str | None,
     """
     with told():
         api = Api.connect(kubeconfig, context)
+    gc.disable()  # who reads ends in seconds, and would go through thousands of pods again with each thousand more
     return Reader(api, namespace or current_namespace(kubeconfig, context), home)
 
 
