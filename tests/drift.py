@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from catalog.importers.ecs import import_ecs
 from catalog.model import Catalog
@@ -32,21 +33,27 @@ spec:
 
 
 def drifted(shared_data: Path) -> tuple[Catalog, Catalog]:
-    """Build the catalogue of every size that the drift names, before and after."""
+    """Read the catalogue of every size that the drift names, before and after, with the classes above."""
+    before, after = (Document(sizes, "ecs.csv", {}) for sizes in drifted_sizes(shared_data))
+    classes = parse_documents(CLASSES, "classes.yaml")
+    return read_catalog([before, *classes]), read_catalog([after, *classes])
+
+
+def drifted_sizes(shared_data: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Write a SpecCatalog of every size that the drift names, before and after."""
     with (shared_data / "catalogs" / "ecs-figure-drift.csv").open(newline="") as stream:
         drift = list(csv.DictReader(stream))
     named = {change["size"] for change in drift}
     with (shared_data / "catalogs" / "ecs-instance-types.csv").open(newline="") as stream:
         rows = {row["size"]: row for row in csv.DictReader(stream) if row["size"] in named}
-    return _catalog(rows, drift, "value_2021_07"), _catalog(rows, drift, "value_2025_26")
+    return _sizes(rows, drift, "value_2021_07"), _sizes(rows, drift, "value_2025_26")
 
 
-def _catalog(rows: Mapping[str, Mapping[str, str]], drift: Iterable[Mapping[str, str]], column: str) -> Catalog:
+def _sizes(rows: Mapping[str, Mapping[str, str]], drift: Iterable[Mapping[str, str]], column: str) -> dict[str, Any]:
     edited = {size: dict(row) for size, row in rows.items()}
     for change in drift:
         if change[column] == "absent":
             del edited[change["size"]]
         elif change["column"] != "(row)":
             edited[change["size"]][change["column"]] = change[column]
-    sizes = Document(import_ecs(edited.values(), "ecs"), "ecs.csv", {})
-    return read_catalog([sizes, *parse_documents(CLASSES, "classes.yaml")])
+    return import_ecs(edited.values(), "ecs")

@@ -109,22 +109,24 @@ def _register(stand: Stand, written: list[dict[str, Any]]) -> Moments:
         while moments.complete < len(written):
             if time.monotonic() > until_s:
                 raise ClusterError(f"{moments.complete} of {len(written)} nodes carry capacity after {DEADLINE_S} s")
-            _watch(stand, moments, len(written))
+            if not _watch(stand, moments, len(written)):
+                time.sleep(1)
     for one in made:
         one.result()
     return moments
 
 
-def _watch(stand: Stand, moments: Moments, count: int) -> None:
-    """Note what happens to nodes until all are complete, or the stream ends: the API server leaves who is slow."""
+def _watch(stand: Stand, moments: Moments, count: int) -> bool:
+    """Note what happens to nodes until all are complete; False where the stream ended, as it does for a slow reader."""
     query = {"watch": "true", "labelSelector": SELECTOR, "timeoutSeconds": str(DEADLINE_S)}
     response = stand.api.send("GET", NODES.path(), query, read_timeout_s=DEADLINE_S)
     for event in _events(response):
-        if event["type"] in ("ADDED", "MODIFIED"):
+        if event.get("type") in ("ADDED", "MODIFIED"):
             moments.see(event["object"], time.monotonic())
         if moments.complete == count:
             break
     response.close()
+    return moments.complete == count
 
 
 def _events(response: Any) -> Iterator[Mapping[str, Any]]:

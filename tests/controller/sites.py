@@ -1,4 +1,8 @@
-"""Where the controller's code writes to the API server: as its source says, and as the stack of a write shows."""
+"""
+Where the controller's code writes to the API server: as its source says, and as the stack of a write shows.
+
+Events are left out: nothing ever depends on them.
+"""
 
 import ast
 import sys
@@ -10,7 +14,7 @@ import controller
 
 FOLDER: Final = Path(controller.__file__).parent
 METHODS: Final = {"create", "replace", "patch", "delete", "call"}  # of an Api
-HELPERS: Final = {"patch_version", "post"}  # write for whoever calls them
+HELPERS: Final = {"patch_version"}  # write for whoever calls them
 
 
 class Site(NamedTuple):

@@ -38,25 +38,20 @@ class Mortal(Api):
     Events are no such write, since nothing ever depends on them.
 
     Args:
-        sites: Where in the controller's code it wrote an event, or died, is noted there.
-        immortal: It dies of nothing.
+        sites: Where in the controller's code it died is noted there.
     """
 
-    def __init__(self, client: ApiClient, sites: set[Site] | None = None, *, immortal: bool = False) -> None:
+    def __init__(self, client: ApiClient, sites: set[Site] | None = None) -> None:
         super().__init__(client)
         self.wrote, self.dying = "", threading.Lock()
-        self.sites, self.immortal = set[Site]() if sites is None else sites, immortal
+        self.sites = set[Site]() if sites is None else sites
 
     def call(self, method: str, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        if method == "GET":
-            return super().call(method, path, *args, **kwargs)
-        event = path.endswith("/events")
-        if event or not self.immortal:
-            self.sites.add(site_of_caller())
-        if event or self.immortal:
+        if method == "GET" or path.endswith("/events"):
             return super().call(method, path, *args, **kwargs)
         with self.dying:
             if not self.wrote:
+                self.sites.add(site_of_caller())
                 super().call(method, path, *args, **kwargs)
                 self.wrote = f"{method} {path}"
         raise Crash(self.wrote)

@@ -2,17 +2,16 @@
 
 import os
 import signal
-import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-import orjson
 import pytest
 
 from catalog.quantity import parse_integer
-from kube.api import Api
+from kube.api import Api, Object
 from kube.kinds import LEASES, NODES, SPEC_CATALOGS
+from kube.watch import Watched
 from tests.cluster.install import PODSLA, ROOT, service_account_kubeconfig
 from tests.cluster.network import free_ports
 from tests.cluster.processes import is_alive, start
@@ -74,23 +73,14 @@ class Seen:
 
     def __init__(self, api: Api) -> None:
         self.figures: dict[str, list[int]] = {}
-        query = {"watch": "true", "labelSelector": SELECTOR, "timeoutSeconds": "300"}
-        self._response = api.send("GET", NODES.path(), query, read_timeout_s=300)
-        threading.Thread(target=self._read, daemon=True).start()
+        self.watched = Watched(api, NODES, selectors={"labelSelector": SELECTOR}, keep=self._note).start()
 
-    def _read(self) -> None:
-        rest = b""
-        for chunk in self._response.stream(amt=None, decode_content=False):
-            *lines, rest = (rest + chunk).split(b"\n")
-            for event in map(orjson.loads, filter(None, lines)):
-                if event["type"] in ("ADDED", "MODIFIED"):
-                    self._note(event["object"])
-
-    def _note(self, node: Any) -> None:
+    def _note(self, node: Object) -> Object:
         figure = parse_integer(node["status"]["capacity"].get("podsla.io/pps", "0"))
         figures = self.figures.setdefault(node["metadata"]["name"], [])
         if figures[-1:] != [figure]:
             figures.append(figure)
+        return node
 
     def now(self) -> list[int]:
         """The newest figure of each node."""
@@ -113,6 +103,13 @@ def nodes(bare: Api) -> Iterator[None]:
 
 
 @pytest.fixture
+def seen(bare: Api, nodes: None) -> Iterator[Seen]:
+    made = Seen(bare)
+    yield made
+    made.watched.stop()
+
+
+@pytest.fixture
 def controllers(bare: Api, nodes: None) -> Iterator[Controllers]:
     cluster = load_cluster("podsla-controller")
     if cluster is None:
@@ -123,12 +120,10 @@ def controllers(bare: Api, nodes: None) -> Iterator[Controllers]:
 
 
 def test_a_leader_that_is_paused_past_its_lease_sets_no_capacity_back_when_it_wakes_up(
-    bare: Api, controllers: Controllers
+    bare: Api, controllers: Controllers, seen: Seen
 ) -> None:
-    seen, everywhere = Seen(bare), NODES_OF_IT
-
     def all_say(figure: int) -> Callable[[], bool]:
-        return lambda: seen.now() == [figure] * everywhere
+        return lambda: seen.now() == [figure] * NODES_OF_IT
 
     publish(bare, "two", spec("1M"))
     eventually(all_say(950_000), "all nodes follow", WAIT_S)
