@@ -6,7 +6,7 @@ from typing import Final
 
 from bench.cluster.load import back_to_back, clear, create_pods, stored
 from bench.cluster.plan import Created, Figures, evenly, failures, figures, rollout, rounds
-from bench.cluster.stand import CONSTANT, MODES, NONE, OURS, Stand, pods_of
+from bench.cluster.stand import ANOTHER, CONSTANT, MODES, NONE, OURS, Stand, pods_of
 from podsla.output import note
 
 SEED: Final = 20261124
@@ -27,11 +27,19 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Rounds at 20 pods/s: sums, and ours over the constant's median, of all pods and round by round."""
+    """
+    Rounds at 20 pods/s.
+
+    Attributes:
+        ratio: Our median over the constant's, of all pods.
+        ratios: The same, round by round.
+        another: The same of all pods, where each is of a workload that nobody has seen before.
+    """
 
     rows: tuple[Row, ...]
     ratio: float
     ratios: tuple[float, ...]
+    another: float
 
 
 def burst(
@@ -66,8 +74,9 @@ def latency(stand: Stand, count: int, for_s: float) -> Latency:
     name = f"{RATE_PER_S}/s, {count} rounds of {for_s:g} s"
     rows = tuple(Row(name, mode, _pooled(made[mode], mode), tuple(said[mode])) for mode in MODES)
     by_mode = {row.mode: row.figures.median_ms for row in rows}
-    pairs = zip(made[OURS], made[CONSTANT], strict=True)
-    return Latency(rows, by_mode[OURS] / by_mode[CONSTANT], tuple(_median_ms(a) / _median_ms(b) for a, b in pairs))
+    ratios = tuple(_median_ms(a) / _median_ms(b) for a, b in zip(made[OURS], made[CONSTANT], strict=True))
+    ratio, another = (by_mode[mode] / by_mode[CONSTANT] for mode in (OURS, ANOTHER))
+    return Latency(rows, ratio, ratios, another)
 
 
 def _pooled(made: list[list[Created]], mode: str) -> Figures:
