@@ -189,7 +189,7 @@ def a_rule_comes_back(world: World) -> Iterator[float]:
     yield 35.0
     world.node.containers[0].ours.add(GPU0)
     yield 1.0
-    assert world.node.containers[0].ours == set()
+    assert world.node.containers[0].ours == set(), "I11: a rule that came back is left"
     world.node.running.clear()
     yield SETTLED_S
 

@@ -1,6 +1,7 @@
-"""Tests of the tests: for each invariant a bug is planted, and the stories or the model must find it."""
+"""Tests of the tests: for each invariant a bug is planted, and a check of that invariant must find it."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -101,18 +102,25 @@ MUTANTS: list[Any] = [
 ]
 
 
-def look_for_faults() -> None:
-    """Tell every story, then let anything happen."""
+def faults() -> Iterator[str]:
+    """Tell every story, then let anything happen; what no check forbids may still break a story's own steps."""
     for story in STORIES:
-        tell(story, World())
-    run_state_machine_as_test(NodeMachine, settings=SEARCH)
+        try:
+            tell(story, World())
+        except (AssertionError, KeyError) as fault:
+            yield str(fault)
+    try:
+        run_state_machine_as_test(NodeMachine, settings=SEARCH)
+    except AssertionError as fault:
+        yield str(fault)
 
 
 @pytest.mark.parametrize(("module", "name", "bug"), MUTANTS)
 def test_a_planted_bug_is_found(
-    module: Any, name: str, bug: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    module: Any, name: str, bug: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
+    """A check begins what it says with the invariants that it is of."""
     monkeypatch.setattr(module, name, bug)
+    invariant = request.node.callspec.id.partition(":")[0]
 
-    with pytest.raises(AssertionError):
-        look_for_faults()
+    assert any(re.match(rf"(I\d+, )*{invariant}\b", fault) for fault in faults())

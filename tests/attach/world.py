@@ -96,7 +96,7 @@ class World:
     def _nobody_shares(self, entries: Iterable[Entry]) -> None:
         """I1, I2: a device is one attachment's, and what can open it or has it open is one pod's."""
         held = [uuid for entry in entries if not entry.is_final for uuid in entry.wish.devices]
-        assert len(held) == len(set(held)), "I1: two attachments of one device"
+        assert len(held) == len(set(held)), "I1, I2: two attachments of one device"
         for each in self.node.listed:
             if each.uuid in self.forced:
                 continue
@@ -133,5 +133,6 @@ class World:
             for uuid in entry.wish.devices:
                 if uuid in current:
                     node = current[uuid].node
-                    assert node.rdev in container.truth, "I4: the rule is for another number"
+                    assert node in entry.nodes, "I4: the rule is for another number"
+                    assert node.rdev in container.truth, "I11: attached without a rule"
                     assert container.dev.get(node.path) == node.rdev, "I11: attached without a node"

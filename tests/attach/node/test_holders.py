@@ -13,7 +13,7 @@ from attach.errors import Unknown
 from attach.model import CgroupVersion, Container, DeviceNode, Holder
 from tests.attach.contract import attach, detach, found, held_by
 from tests.attach.node.test_rules2 import add, clear
-from tests.attach.node.world import ZERO, RealWorld
+from tests.attach.node.world import ZERO, RealWorkload, RealWorld
 from tests.waiting import eventually
 
 
@@ -119,6 +119,12 @@ def test_one_that_ignores_sigterm_is_still_a_holder_and_ends_by_sigkill(world: R
     eventually(lambda: held_by(world, web, gpu) == [], "nobody has it open")
 
 
+def hops(web: RealWorkload) -> tuple[int, int, int]:
+    """Count how often it opened the device again, was refused by a rule, and failed otherwise, since asked last."""
+    opened, refused, failed = map(int, web.ask("hopped").text.split())
+    return opened, refused, failed
+
+
 def test_one_that_forks_without_end_opens_nothing_after_the_detach_and_is_never_taken_for_idle(
     world: RealWorld,
 ) -> None:
@@ -129,7 +135,18 @@ def test_one_that_forks_without_end_opens_nothing_after_the_detach_and_is_never_
     assert web.holds(gpu.path) == 0
     assert web.ask("hop").error == 0
     web.lets_go()
+    eventually(lambda: hops(web)[0] > 0, "it opens the device again")
     detach(world, container, gpu)
+    eventually(lambda: hops(web)[1] > 0, "the rule refuses it")  # what it was at while the rule went is counted here
+    hopped = (0, 0, 0)
+
+    def refused_again() -> bool:
+        nonlocal hopped
+        hopped = hops(web)
+        return any(hopped)
+
+    eventually(refused_again, "it hops on")
+    assert hopped == (0, hopped[1], 0), "it opened the device again, or failed by something else than the rule"
     assert web.opens(gpu.path) == errno.ENOENT
     for _ in range(5):
         try:

@@ -165,7 +165,7 @@ def test_a_deny_after_a_reload_leaves_no_rule_of_ours(world: RealWorld) -> None:
     add(container.cgroup, devfilter.assemble([gpu.rdev], original.code), devfilter.name_of([gpu.rdev]))
     add(container.cgroup, original.code)
     world.rules.deny(container.cgroup, [gpu])
-    assert codes(container.cgroup) == [original.code]
+    assert codes(container.cgroup) == [original.code], "I10: programs that say nothing more are left"
     assert web.opens(gpu.path) == errno.EPERM
 
 

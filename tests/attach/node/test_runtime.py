@@ -2,6 +2,7 @@
 
 import errno
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ from attach.model import CgroupVersion, DeviceNode, Target
 from attach.rules1 import Rules1
 from attach.rules2 import Rules2
 from tests.attach.contract import attach, detach, found
-from tests.attach.node.containers import Machine, Runtime, hierarchies, new_target
+from tests.attach.node.conftest import skip
+from tests.attach.node.containers import Machine, Runtime, hierarchies, in_version, new_target
+from tests.attach.node.files import PODSLA, attachment, write_desired, write_inventory
 from tests.attach.node.test_soak import rules_in
 from tests.attach.node.world import RealWorld
 
@@ -84,7 +87,7 @@ def test_other_devices_that_the_runtime_gave_work_on(world: RealWorld) -> None:
 def test_each_container_has_the_engine_of_its_own_cgroup(here: Machine) -> None:
     """One agent on a machine with both versions: what the one writes, the other does not touch."""
     if len(hierarchies()) < len(CgroupVersion):
-        pytest.skip("this machine has not both versions of cgroups mounted")
+        skip("this machine has not both versions of cgroups mounted")
     worlds = [RealWorld(Runtime("runc", version, here, here.folder / "distroless"), at)
               for version, at in hierarchies().items()]  # fmt: skip
     rules, gpu = ByVersion(Rules1(), Rules2()), worlds[0].devices[0]
@@ -104,3 +107,26 @@ def test_each_container_has_the_engine_of_its_own_cgroup(here: Machine) -> None:
     finally:
         for world in worlds:
             world.close()
+
+
+def test_the_agent_says_which_engine_a_container_has(engine: RealWorld, tmp_path: Path) -> None:
+    desired = write_desired(tmp_path, attachment("u1", engine.start().target, "GPU-0"))
+    files = write_inventory(tmp_path, engine.devices)
+    once = [*PODSLA, "agent", "--desired", str(desired), *files, "--once", "-o", "json"]
+    inspect = [*PODSLA, "gpu", "inspect", *files, "-o", "json"]
+    done, seen = (
+        json.loads(subprocess.run(in_version(engine.version, command), stdout=subprocess.PIPE, check=True).stdout)
+        for command in (once, inspect)
+    )
+    said = {CgroupVersion.V1: "cgroup1", CgroupVersion.V2: "cgroup2"}[engine.version]
+    assert [each["engine"] for each in (*done, *seen["attachments"])] == [said, said]
+
+
+@pytest.mark.parametrize(("ci", "outcome"), [("true", pytest.fail.Exception), ("", pytest.skip.Exception)])
+def test_what_is_missing_is_a_failure_where_ci_promises_it(
+    ci: str, outcome: type[BaseException], here: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CI", ci)
+    with pytest.raises((pytest.fail.Exception, pytest.skip.Exception), match="of no use") as left_out:
+        skip(f"{here.name} is of no use")
+    assert left_out.type is outcome

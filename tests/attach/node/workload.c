@@ -128,15 +128,31 @@ static int stop_hammer(char *text, size_t size) {
     return 0;
 }
 
-/* Fork over and over, the parent ending each time: a descriptor that is always in the youngest process. */
+/*
+ * Fork over and over, the parent ending each time: a descriptor that is always in the youngest process, which opens the
+ * device again by it. Counts successes, refusals by a rule, and other errors.
+ */
 static int start_hopping(void) {
+    char own[64];
+    if (!held_count) return EBADF;
+    snprintf(own, sizeof own, "/proc/self/fd/%d", held[0]);
+    counts = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (fork()) return 0;
     close(connection);
     close(listener);
     for (;;) {
+        int error = open_once(own);
+        if (!error) counts->slipped++; else if (error == EPERM) counts->refused++; else counts->opens++;
         usleep(300); /* the machine is not ours alone */
         if (fork()) _exit(0);
     }
+}
+
+/* Say what was counted since it was asked last. */
+static int count_hops(char *text, size_t size) {
+    snprintf(text, size, "%lu %lu %lu", counts->slipped, counts->refused, counts->opens);
+    counts->slipped = counts->refused = counts->opens = 0;
+    return 0;
 }
 
 static int serve(char *request, int received, char *text, size_t size) {
@@ -155,6 +171,7 @@ static int serve(char *request, int received, char *text, size_t size) {
     if (!strcmp(request, "hammer")) return start_hammer(argument);
     if (!strcmp(request, "hammered")) return stop_hammer(text, size);
     if (!strcmp(request, "hop")) return start_hopping();
+    if (!strcmp(request, "hopped")) return count_hops(text, size);
     if (!strcmp(request, "exit")) _exit(atoi(argument));
     return ENOSYS;
 }

@@ -1,0 +1,91 @@
+"""What a node does not let be known is never read as "no": by the real adapters, over files that stand for /proc."""
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from attach.bpf import Bpf
+from attach.cgroup import Hierarchy
+from attach.errors import Unknown
+from attach.model import Cgroup, CgroupVersion, Container, DeviceNode, Holder, Process, Target
+from attach.nodes import HostNodes
+from attach.processes import HostProcesses
+from attach.rules2 import Rules2
+
+POD, CID, PID, TICKS = "12345678-1234-1234-1234-123456789abc", "0123456789abcdef" * 4, 7, 42
+WEB, GPU = Target("default", "web", POD, CID), DeviceNode("/dev/gpu0", 195, 0)
+
+
+def _refuse(*_: object, **__: object) -> NoReturn:
+    raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def processes(folder: Path, cgroup: str) -> HostProcesses:
+    """Write the /proc of one process, which may not be looked into."""
+    own = folder / str(PID)
+    own.mkdir()
+    (own / "stat").write_text(f"{PID} (x) S {' '.join(['0'] * 18)} {TICKS} 0\n")
+    (own / "cgroup").write_text(f"0::{cgroup}\n")
+    (own / "comm").write_text("x\n")
+    return HostProcesses(Hierarchy(CgroupVersion.V2, str(folder)), folder)
+
+
+def test_a_pods_process_that_may_not_be_looked_into_may_hold_any_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HostProcesses, "_by_descriptor", _refuse)
+    with pytest.raises(Unknown) as unknown:
+        processes(tmp_path, f"/kubepods/pod{POD}/{CID}").holders([GPU.rdev])
+    assert unknown.value.reason == "ProcessUnreadable"
+
+
+def test_one_of_the_nodes_own_that_may_not_be_looked_into_is_a_holder_of_every_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in no pod, so that it can be known as a resident by who was a holder before an attach."""
+    monkeypatch.setattr(HostProcesses, "_by_descriptor", _refuse)
+    assert processes(tmp_path, "/system.slice/x.service").holders([GPU.rdev]) == [
+        Holder(Process(PID, TICKS), GPU.rdev, "", "", "x (unreadable)", mapped=False)
+    ]
+
+
+def _find(folder: Path, monkeypatch: pytest.MonkeyPatch) -> object:
+    (folder / "kubepods" / f"pod{POD}" / CID).mkdir(parents=True)
+    monkeypatch.setattr("attach.processes._members", _refuse)
+    return HostProcesses(Hierarchy(CgroupVersion.V2, str(folder)), folder).find(WEB)
+
+
+def _state(folder: Path, _: object) -> object:
+    (folder / str(PID)).mkdir()
+    (folder / str(PID) / "root").symlink_to("root")
+    container = Container(WEB, Process(PID, TICKS), Cgroup(CgroupVersion.V2, str(folder), folder.stat().st_ino))
+    return HostNodes(Hierarchy(CgroupVersion.V2, str(folder)), folder).state(container, GPU)
+
+
+class _SilentBpf(Bpf):
+    def query(self, cgroup_fd: int, *, effective: bool = False) -> NoReturn:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def _allowed(folder: Path, _: object) -> object:
+    return Rules2(_SilentBpf()).allowed(Cgroup(CgroupVersion.V2, str(folder), folder.stat().st_ino))
+
+
+@pytest.mark.parametrize(
+    ("ask", "reason"),
+    [
+        pytest.param(_find, "CgroupUnknown", id="a cgroup that can't be read"),
+        pytest.param(_state, "NamespaceClosed", id="a root folder that can't be entered"),
+        pytest.param(_allowed, "RulesUnknown", id="rules that can't be read"),
+    ],
+)
+def test_what_can_not_be_read_is_unknown(
+    ask: Callable[[Path, pytest.MonkeyPatch], object], reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Unknown) as unknown:
+        ask(tmp_path, monkeypatch)
+    assert unknown.value.reason == reason
