@@ -26,14 +26,15 @@ from catalog.keys import (
 from catalog.served import TARGET_CONFIG_MAP
 from catalog.structural import GROUP
 from controller.attachments import DEFAULT_IMAGE
-from controller.certificates import CA_SECRET, LEAF_SECRET, SERVICE
+from controller.certificates import CA_SECRET, LEAF_SECRET, SERVICE, Certificates
 from controller.metrics import Metrics
 from controller.process import LEASE
-from controller.world import WEBHOOKS
+from controller.world import WEBHOOKS, World
 from podsla.cli import cli
 from tests.manifests.kubectl import build, named
 from tests.system.user import User
 from webhook.app import DEFAULTED, JUDGES
+from webhook.certificate import CA_FILE
 from webhook.metrics import PrometheusRecorder
 from webhook.server import STOP_TIMEOUT_S
 
@@ -283,6 +284,26 @@ def test_every_process_has_its_account_and_its_selectors_meet(built: dict[str, l
     budget = named(built["default"], "PodDisruptionBudget", SERVICE)["spec"]
     assert budget["selector"]["matchLabels"].items() <= labels.items()
     assert budget["minAvailable"] < named(built["default"], "Deployment", SERVICE)["spec"]["replicas"]
+
+
+def test_prometheus_finds_both_processes_and_can_verify_the_webhook(
+    admin: User, built: dict[str, list[Document]]
+) -> None:
+    """By the ports that they are known by, and by a name that is in the webhook's certificate."""
+    documents = built["monitoring"]
+    service = named(documents, "Service", SERVICE)
+    template = named(documents, "Deployment", "podsla-controller")["spec"]["template"]
+    webhook = named(documents, "ServiceMonitor", SERVICE)["spec"]
+    pods = named(documents, "PodMonitor", "podsla-controller")["spec"]
+    (endpoint,), (scraped,) = webhook["endpoints"], pods["podMetricsEndpoints"]
+    issued = Certificates(World(admin.api, NAMESPACE, lambda: None), Metrics(lambda: True)).names
+
+    assert webhook["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert (endpoint["port"], endpoint["scheme"]) in [(p["name"], p["appProtocol"]) for p in service["spec"]["ports"]]
+    assert endpoint["tlsConfig"]["serverName"] in issued
+    assert endpoint["tlsConfig"]["ca"] == {"secret": {"name": LEAF_SECRET, "key": CA_FILE}}
+    assert pods["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+    assert scraped["port"] in [port["name"] for port in template["spec"]["containers"][0]["ports"]]
 
 
 def test_images_are_pinned(built: dict[str, list[Document]]) -> None:
