@@ -306,6 +306,35 @@ def test_prometheus_finds_both_processes_and_can_verify_the_webhook(
     assert scraped["port"] in [port["name"] for port in template["spec"]["containers"][0]["ports"]]
 
 
+def reached(documents: list[Document]) -> dict[str, list[tuple[int, Any]]]:
+    """Read what policies let through to each Deployment: the port that its container so names, and from where."""
+    policies = [document["spec"] for document in documents if document["kind"] == "NetworkPolicy"]
+    found: dict[str, list[tuple[int, Any]]] = {}
+    for deployment in deployments(documents):
+        template = deployment["spec"]["template"]
+        numbers = {port["name"]: port["containerPort"] for port in template["spec"]["containers"][0]["ports"]}
+        found[deployment["metadata"]["name"]] = [
+            (numbers[port["port"]], rule.get("from"))
+            for policy in policies
+            if policy["podSelector"].get("matchLabels", {}).items() <= template["metadata"]["labels"].items()
+            for rule in policy.get("ingress", ())
+            for port in rule["ports"]
+        ]
+    return found
+
+
+def test_nothing_is_reached_but_reviews_and_where_they_are_read_metrics(built: dict[str, list[Document]]) -> None:
+    """API servers have no address that a policy could name, so the webhook is open to all."""
+    closed = named(built["default"], "NetworkPolicy", "podsla-default-deny")
+    assert closed["metadata"]["namespace"] == NAMESPACE
+    assert closed["spec"] == {"podSelector": {}, "policyTypes": ["Ingress"]}
+    assert reached(built["default"]) == {"podsla-webhook": [(8443, None)], "podsla-controller": []}
+    assert reached(built["monitoring"]) == {
+        "podsla-webhook": [(8443, None)],
+        "podsla-controller": [(8080, [{"namespaceSelector": {}}])],
+    }
+
+
 def test_images_are_pinned(built: dict[str, list[Document]]) -> None:
     for deployment in deployments(built["default"]):
         for container in deployment["spec"]["template"]["spec"]["containers"]:
