@@ -362,6 +362,15 @@ def test_pods_meet_the_restricted_standard(built: dict[str, list[Document]]) -> 
             assert "memory" in container["resources"]["limits"]
 
 
+def test_the_webhook_is_spread_over_nodes_and_zones_and_given_time_to_start(built: dict[str, list[Document]]) -> None:
+    spec = named(built["default"], "Deployment", SERVICE)["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    spread = {constraint["topologyKey"] for constraint in spec["topologySpreadConstraints"]}
+    assert spread == {"kubernetes.io/hostname", "topology.kubernetes.io/zone"}
+    probes = {field for field in container if field.endswith("Probe")}
+    assert probes == {"startupProbe", "livenessProbe", "readinessProbe"}
+
+
 def test_a_replica_ends_after_the_calls_that_still_come_to_it(built: dict[str, list[Document]]) -> None:
     spec = named(built["default"], "Deployment", SERVICE)["spec"]["template"]["spec"]
     [drain] = [text for text in spec["containers"][0]["args"] if text.startswith("--drain=")]
