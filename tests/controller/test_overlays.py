@@ -20,12 +20,14 @@ from tests.cluster.pins import KARPENTER_CRDS
 from tests.cluster.state import load_cluster
 from tests.controller.test_crashes import publish
 from tests.manifests.kubectl import MANIFESTS, run
+from tests.system.rights import check_least, granted, used
 from tests.system.user import User
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.cluster
 
-CRD: Final = "nodeoverlays.karpenter.sh"
+GROUP: Final = "karpenter.sh"
+CRD: Final = f"nodeoverlays.{GROUP}"
 TARGET: Final = (
     "apiVersion: podsla.io/v1beta1\nkind: Target\nmetadata: {name: lab}\n"
     "spec: {consumers: [{by: reservation}], autoscaler: {karpenter: %s}}\n"
@@ -169,3 +171,14 @@ def test_a_name_that_somebody_else_has_is_told_and_left(user: User, controller: 
 
     found = standing(user)
     assert (found["lab.c.small"], found["c"], "lab.c.large" in found) == ("950000", "8", False)
+
+
+@pytest.mark.usefixtures("controller")
+def test_every_right_that_the_component_gives_was_used_above_and_no_other(user: User) -> None:
+    """From the audit log of what the tests before made the controller do."""
+    cluster = load_cluster(user.cluster.name)
+    assert cluster is not None
+    rights = {right for right in granted(user) if right.group == GROUP}
+
+    assert rights
+    check_least(rights, {right for right in used(cluster) if right.group == GROUP})

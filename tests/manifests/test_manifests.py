@@ -26,14 +26,15 @@ from catalog.keys import (
 from catalog.served import TARGET_CONFIG_MAP
 from catalog.structural import GROUP
 from controller.attachments import DEFAULT_IMAGE
-from controller.certificates import CA_SECRET, LEAF_SECRET, SERVICE
+from controller.certificates import CA_SECRET, LEAF_SECRET, SERVICE, Certificates
 from controller.metrics import Metrics
 from controller.process import LEASE
-from controller.world import WEBHOOKS
+from controller.world import WEBHOOKS, World
 from podsla.cli import cli
 from tests.manifests.kubectl import build, named
 from tests.system.user import User
 from webhook.app import DEFAULTED, JUDGES
+from webhook.certificate import CA_FILE
 from webhook.metrics import PrometheusRecorder
 from webhook.server import STOP_TIMEOUT_S
 
@@ -285,6 +286,55 @@ def test_every_process_has_its_account_and_its_selectors_meet(built: dict[str, l
     assert budget["minAvailable"] < named(built["default"], "Deployment", SERVICE)["spec"]["replicas"]
 
 
+def test_prometheus_finds_both_processes_and_can_verify_the_webhook(
+    admin: User, built: dict[str, list[Document]]
+) -> None:
+    """By the ports that they are known by, and by a name that is in the webhook's certificate."""
+    documents = built["monitoring"]
+    service = named(documents, "Service", SERVICE)
+    template = named(documents, "Deployment", "podsla-controller")["spec"]["template"]
+    webhook = named(documents, "ServiceMonitor", SERVICE)["spec"]
+    pods = named(documents, "PodMonitor", "podsla-controller")["spec"]
+    (endpoint,), (scraped,) = webhook["endpoints"], pods["podMetricsEndpoints"]
+    issued = Certificates(World(admin.api, NAMESPACE, lambda: None), Metrics(lambda: True)).names
+
+    assert webhook["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert (endpoint["port"], endpoint["scheme"]) in [(p["name"], p["appProtocol"]) for p in service["spec"]["ports"]]
+    assert endpoint["tlsConfig"]["serverName"] in issued
+    assert endpoint["tlsConfig"]["ca"] == {"secret": {"name": LEAF_SECRET, "key": CA_FILE}}
+    assert pods["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+    assert scraped["port"] in [port["name"] for port in template["spec"]["containers"][0]["ports"]]
+
+
+def reached(documents: list[Document]) -> dict[str, list[tuple[int, Any]]]:
+    """Read what policies let through to each Deployment: the port that its container so names, and from where."""
+    policies = [document["spec"] for document in documents if document["kind"] == "NetworkPolicy"]
+    found: dict[str, list[tuple[int, Any]]] = {}
+    for deployment in deployments(documents):
+        template = deployment["spec"]["template"]
+        numbers = {port["name"]: port["containerPort"] for port in template["spec"]["containers"][0]["ports"]}
+        found[deployment["metadata"]["name"]] = [
+            (numbers[port["port"]], rule.get("from"))
+            for policy in policies
+            if policy["podSelector"].get("matchLabels", {}).items() <= template["metadata"]["labels"].items()
+            for rule in policy.get("ingress", ())
+            for port in rule["ports"]
+        ]
+    return found
+
+
+def test_nothing_is_reached_but_reviews_and_where_they_are_read_metrics(built: dict[str, list[Document]]) -> None:
+    """API servers have no address that a policy could name, so the webhook is open to all."""
+    closed = named(built["default"], "NetworkPolicy", "podsla-default-deny")
+    assert closed["metadata"]["namespace"] == NAMESPACE
+    assert closed["spec"] == {"podSelector": {}, "policyTypes": ["Ingress"]}
+    assert reached(built["default"]) == {"podsla-webhook": [(8443, None)], "podsla-controller": []}
+    assert reached(built["monitoring"]) == {
+        "podsla-webhook": [(8443, None)],
+        "podsla-controller": [(8080, [{"namespaceSelector": {}}])],
+    }
+
+
 def test_images_are_pinned(built: dict[str, list[Document]]) -> None:
     for deployment in deployments(built["default"]):
         for container in deployment["spec"]["template"]["spec"]["containers"]:
@@ -310,6 +360,15 @@ def test_pods_meet_the_restricted_standard(built: dict[str, list[Document]]) -> 
             }
             assert container["resources"]["requests"].keys() == {"cpu", "memory"}
             assert "memory" in container["resources"]["limits"]
+
+
+def test_the_webhook_is_spread_over_nodes_and_zones_and_given_time_to_start(built: dict[str, list[Document]]) -> None:
+    spec = named(built["default"], "Deployment", SERVICE)["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    spread = {constraint["topologyKey"] for constraint in spec["topologySpreadConstraints"]}
+    assert spread == {"kubernetes.io/hostname", "topology.kubernetes.io/zone"}
+    probes = {field for field in container if field.endswith("Probe")}
+    assert probes == {"startupProbe", "livenessProbe", "readinessProbe"}
 
 
 def test_a_replica_ends_after_the_calls_that_still_come_to_it(built: dict[str, list[Document]]) -> None:

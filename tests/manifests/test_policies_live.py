@@ -6,7 +6,9 @@ from itertools import count
 from typing import Any, TypeAlias
 
 import pytest
+import yaml
 
+from kube.kinds import PODS
 from tests.manifests.kubectl import MANIFESTS, run
 from tests.system.user import User
 
@@ -131,6 +133,40 @@ def test_a_pod_with_as_many_annotations_as_can_be_is_still_reported_on(admin: Us
     assert patch(admin, "many", {"status": {"message": "m"}}, "status") == ""
     assert SETTLED in patch(admin, "many", notes(annotations={"podsla.io/class": "x"}), "")
     run(admin, "-n", NAMESPACE, "delete", "pod", "many", "--force", "--grace-period=0")
+
+
+@pytest.mark.usefixtures("sized")
+@pytest.mark.parametrize(
+    ("subresource", "spec"),
+    [
+        ("resize", {"containers": [{"name": "c", "image": "x", "resources": {"requests": {"cpu": "500m"}}}]}),
+        ("ephemeralcontainers", {"ephemeralContainers": [{"name": "d", "image": "x"}]}),
+    ],
+)
+def test_what_was_settled_does_not_change_along_with_a_resize_or_a_debugger(
+    admin: User, subresource: str, spec: Document
+) -> None:
+    """Refused as a whole, or taken without the keys."""
+    forged = notes(annotations=dict.fromkeys(ANNOTATIONS, "y"), labels=dict.fromkeys(LABELS, "y"))
+
+    refused = patch(admin, "sized", {**forged, "spec": spec}, subresource)
+
+    assert refused == "" or SETTLED in refused
+    found = admin.api.get(PODS, "sized", NAMESPACE)
+    assert found is not None
+    keys = [key for key in (*ANNOTATIONS, *LABELS) if key.startswith("podsla.io/")]
+    assert {key: (found["metadata"]["annotations"] | found["metadata"]["labels"])[key] for key in keys} == {
+        key: (ANNOTATIONS | LABELS)[key] for key in keys
+    }
+
+
+def test_the_policy_is_asked_about_every_way_to_change_a_pod(admin: User) -> None:
+    """As the API server lists them."""
+    policy, _ = yaml.safe_load_all((MANIFESTS / "base/policies/sized-pods.yaml").read_text())
+    (rule,) = policy["spec"]["matchConstraints"]["resourceRules"]
+    served = admin.api.call("GET", "/api/v1")["resources"]
+    ways = {way["name"] for way in served if way["kind"] == "Pod" and {"patch", "update"} & set(way["verbs"])}
+    assert set(rule["resources"]) == ways
 
 
 def of_daemonset(**fields: Any) -> Document:

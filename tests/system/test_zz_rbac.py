@@ -5,13 +5,12 @@ The file's name makes it the last of the folder, so that the log holds what all 
 only rare events ask for it brings about itself, so it passes alone as well.
 """
 
-import json
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable
+from typing import Any, Final
 
 import pytest
 
-from kube.api import Object, PatchKind, Resource
+from kube.api import PatchKind, Resource
 from kube.kinds import (
     CONFIG_MAPS,
     CONTROLLER_REVISIONS,
@@ -23,102 +22,16 @@ from kube.kinds import (
     SPEC_CATALOGS,
 )
 from tests.cluster.state import Cluster
+from tests.system.rights import SYSTEM, Right, calls, check_least, granted, used
 from tests.system.user import User
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("catalogs")]
 
-SYSTEM: Final = "podsla-system"
 OUT: Final = "default"
 GPU_NODE: Final = "ecs-gn7i-c16g1-4xlarge-0"
 ACCOUNTS: Final = ("podsla-controller", "podsla-webhook")
-RBAC: Final = "rbac.authorization.k8s.io/v1"
 FORBIDDEN: Final = 403
-
-
-class Right(NamedTuple):
-    """One verb on one resource; name and namespace are "*" where the right is for all of them."""
-
-    account: str
-    verb: str
-    group: str
-    resource: str
-    namespace: str
-    name: str
-
-    def covers(self, used: "Right") -> bool:
-        """Whether it is what allows *used*."""
-        exact = self[:4] == used[:4]
-        return exact and self.namespace in ("*", used.namespace) and self.name in ("*", used.name)
-
-
-# --- what is granted --------------------------------------------------------------------------------------------------
-
-
-def granted(user: User) -> set[Right]:
-    """Read every right of the accounts from the roles that they are bound to, in the cluster as it is."""
-    found: set[Right] = set()
-    for plural in ("clusterrolebindings", "rolebindings"):
-        for binding in user.api.list(Resource(RBAC, plural)):
-            accounts = [s["name"] for s in binding.get("subjects") or () if is_ours(s)]
-            where = binding["metadata"].get("namespace", "*")
-            for account in accounts:
-                found |= {right for rule in rules(user, binding) for right in rights(account, rule, where)}
-    return found
-
-
-def is_ours(subject: Object) -> bool:
-    """Whether a binding's subject is an account of podsla."""
-    return (subject["kind"], subject.get("namespace")) == ("ServiceAccount", SYSTEM)
-
-
-def rules(user: User, binding: Object) -> list[Object]:
-    """Read the rules of the role that a binding names."""
-    reference, cluster_wide = binding["roleRef"], binding["roleRef"]["kind"] == "ClusterRole"
-    resource = Resource(RBAC, "clusterroles" if cluster_wide else "roles")
-    role = user.api.get(resource, reference["name"], "" if cluster_wide else binding["metadata"]["namespace"])
-    assert role is not None
-    return list(role["rules"])
-
-
-def rights(account: str, rule: Object, namespace: str) -> Iterator[Right]:
-    """List what one rule allows."""
-    for group in rule["apiGroups"]:
-        for resource in rule["resources"]:
-            for verb in rule["verbs"]:
-                for name in rule.get("resourceNames") or ("*",):
-                    yield Right(account, verb, group, resource, namespace, name)
-
-
-# --- what is used -----------------------------------------------------------------------------------------------------
-
-
-def calls(cluster: Cluster) -> Iterator[tuple[Right, Mapping[str, Any]]]:
-    """Read every call of the accounts from the audit log, with its event."""
-    prefix = f"system:serviceaccount:{SYSTEM}:"
-    with (cluster.folder / "log" / "audit.jsonl").open() as stream:
-        for line in stream:
-            event = json.loads(line)
-            account = event["user"]["username"]
-            if account.startswith(prefix):
-                asked = event.get("objectRef") or {}
-                resource = "/".join(filter(None, (asked.get("resource"), asked.get("subresource"))))
-                yield (
-                    Right(
-                        account.removeprefix(prefix),
-                        event["verb"],
-                        asked.get("apiGroup", ""),
-                        resource or event["requestURI"],
-                        asked.get("namespace", "*"),
-                        asked.get("name", "*"),
-                    ),
-                    event,
-                )
-
-
-def used(cluster: Cluster) -> set[Right]:
-    """List what the accounts asked for."""
-    return {right for right, _ in calls(cluster)}
 
 
 # --- what only rare events ask for ------------------------------------------------------------------------------------
@@ -221,8 +134,7 @@ def spoil(user: User, name: str) -> None:
 def test_every_right_is_used_and_nothing_else_is_asked_for(user: User, beside: Cluster) -> None:
     rights, asked = granted(user), used(beside)
     assert {right.account for right in rights} == set(ACCOUNTS)
-    assert [right for right in sorted(rights) if not any(map(right.covers, asked))] == [], "granted and never used"
-    assert [right for right in sorted(asked) if not any(r.covers(right) for r in rights)] == [], "used by other roles"
+    check_least(rights, asked)
 
 
 def test_nothing_was_ever_forbidden(beside: Cluster) -> None:

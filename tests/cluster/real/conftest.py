@@ -75,10 +75,10 @@ def user(request: pytest.FixtureRequest, before: frozenset[str]) -> Iterator[Use
             down(NAME, print)
 
 
-def runtime_class(handler: str, overhead: dict[str, str] | None) -> dict[str, Any]:
+def runtime_class(handler: str, overhead: dict[str, str]) -> dict[str, Any]:
     """Say how pods of a runtime are run, and what each costs beside its containers."""
     body = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": handler}, "handler": handler}
-    return {**body, "overhead": {"podFixed": overhead}} if overhead else body
+    return {**body, "overhead": {"podFixed": overhead}}
 
 
 @pytest.fixture(scope="session")

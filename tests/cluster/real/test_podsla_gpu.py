@@ -28,6 +28,7 @@ from tests.cluster.real.borrow import (
 )
 from tests.cluster.real.pods import NAMESPACE, wait_running
 from tests.cluster.state import Cluster, Process
+from tests.system.rights import check_least, granted, used
 from tests.system.user import User
 from tests.waiting import eventually
 
@@ -163,3 +164,12 @@ def test_nothing_is_left_of_it(installed: User) -> None:
     assert all(any((c["type"], c["status"]) == ("Released", "True") for c in each) for each in ended)
     running = ("get", "pods", "-l", "podsla.io/placeholder", "--field-selector=status.phase=Running", "-o", "name")
     eventually(lambda: not installed.kubectl(*running).stdout, "placeholders have ended by themselves", MOVES_S)
+
+
+@pytest.mark.usefixtures("gpus")
+def test_every_right_of_the_agent_was_used_above_and_no_other(installed: User, cluster: Cluster) -> None:
+    """From the audit log of what the tests before made it do."""
+    rights = granted(installed, AGENTS)
+
+    assert {right.account for right in rights} == {"podsla-agent"}
+    check_least(rights, used(cluster, AGENTS))
