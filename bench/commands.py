@@ -1,5 +1,6 @@
 """EDGE: `python -m bench.commands`: how long the commands that read a cluster take on 200 nodes with 2,000 pods."""
 
+import json
 import os
 import resource
 import statistics
@@ -17,10 +18,10 @@ import click
 from bench.cluster.stand import Stand, apply_catalogs, facts, stand
 from catalog.load import SHIPPED_CATALOG
 from kube.api import ApiError, Resource
-from kube.kinds import NAMESPACES
+from kube.kinds import NAMESPACES, SPEC_CATALOGS
 from podsla.output import note, print_json, print_table, say
 from tests.builders import container, template
-from tests.cluster.install import PODSLA
+from tests.cluster.install import PODSLA, kubectl
 from tests.cluster.nodes import DAEMONS
 
 BAR_S: Final = 2.0
@@ -29,8 +30,10 @@ DEPLOYMENTS: Final = Resource("apps/v1", "deployments")
 THERE: Final = "bench"
 TENTHS: Final = {"batch": 3, "general": 5, "high-frequency": 1, "net-intensive": 1}  # of the pods, by class
 EDIT: Final = ("pps: 1600000", "pps: 1500000")  # in the sizes: what a new edition of published figures looks like
+EDITS: Final = 20
 _DEADLINE_S: Final = 180.0
 _ASK_EVERY_S: Final = 2.0
+_LOOK_EVERY_S: Final = 0.01  # at the status of an edit, which is timed
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,8 @@ class Took:
 def main(nodes: int, pods: int, runs: int, output: str) -> None:
     """Bring up a cluster of simulated nodes, fill it with pods, and time the commands that read it.
 
+    Then wrong edits are applied, and it is timed how soon the controller says so.
+
     It ends with 1 if a command did not end as it should; of times nothing is judged.
     """
     with stand("bench-commands", f"control-plane+kwok={nodes}") as cluster:
@@ -63,11 +68,12 @@ def main(nodes: int, pods: int, runs: int, output: str) -> None:
         env = {**os.environ, "KUBECONFIG": str(cluster.cluster.kubeconfig)}
         settle(env)
         found = measure(env, commands, runs)
+        told = tell(cluster)
         said = {**facts(cluster), "nodes": str(nodes), "pods": str(sum(1 for _ in cluster.api.list(PODS)))}
     if output == "json":
-        print_json({"facts": said, "commands": [asdict(took) for took in found]})
+        print_json({"facts": said, "commands": [asdict(took) for took in found], "edits_s": told})
     else:
-        print_report(said, found)
+        print_report(said, found, told)
 
 
 def the_commands(waits: str, placed: str, edited: Path) -> dict[tuple[str, ...], int]:
@@ -190,7 +196,37 @@ def children_s() -> float:
     return spent.ru_utime + spent.ru_stime
 
 
-def print_report(said: dict[str, str], found: Sequence[Took]) -> None:
+def wrong(number: int) -> dict[str, Any]:
+    """An edit of a catalogue that the API server takes and only the controller sees to be wrong."""
+    head = {"apiVersion": "podsla.io/v1beta1", "kind": "SpecCatalog", "metadata": {"name": "bench-edits"}}
+    size = {"name": "bench.g1.large", "vcpu": "4", "memory": "8Gi"}
+    sla_class = {"name": "bench-edits", "sizes": {"names": [size["name"]]}, "fallback": [f"nobody-{number}"]}
+    return {**head, "spec": {"sizes": [size], "classes": [sla_class]}}
+
+
+def tell(stand: Stand) -> list[float]:
+    """Apply wrong edits, one after the other; how long each takes from the end of `apply` to its word in the status."""
+    note(f"{EDITS} edits", style="dim")
+    took_s = []
+    for number in range(EDITS):
+        kubectl(stand.cluster, "apply", "-f", "-", text=json.dumps(wrong(number)))
+        started_s = time.monotonic()
+        while not refused(stand, f"nobody-{number}"):
+            if time.monotonic() - started_s > _DEADLINE_S:
+                raise click.ClickException(f"edit {number} was not judged within {_DEADLINE_S:g} s")
+            time.sleep(_LOOK_EVERY_S)
+        took_s.append(time.monotonic() - started_s)
+    return took_s
+
+
+def refused(stand: Stand, problem: str) -> bool:
+    """Whether the status of the edited catalogue names this problem."""
+    status = (stand.api.get(SPEC_CATALOGS, "bench-edits") or {}).get("status") or {}
+    said = [one for one in status.get("conditions") or () if one["type"] == "Accepted" and one["status"] == "False"]
+    return any(repr(problem) in one["message"] for one in said)
+
+
+def print_report(said: dict[str, str], found: Sequence[Took], told: Sequence[float]) -> None:
     """Everything, for people."""
     for key, text in said.items():
         say(f"{key}: {text}")
@@ -200,6 +236,9 @@ def print_report(said: dict[str, str], found: Sequence[Took]) -> None:
         for took in found
     ]
     print_table(("podsla …", "median", "of it cpu", "longest", "bar"), rows)
+    say()
+    say(f"{len(told)} wrong edits, from the end of `kubectl apply` to the controller's word in the status: "
+        f"median {statistics.median(told):.2f} s, longest {max(told):.2f} s, bar {BAR_S:g} s")  # fmt: skip
 
 
 if __name__ == "__main__":

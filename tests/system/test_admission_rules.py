@@ -23,6 +23,7 @@ The others are of custom resources, ConfigMaps and CRDs, which are never sent to
 import json
 import os
 import signal
+import subprocess
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -34,7 +35,7 @@ from catalog.keys import SIZE
 from controller.world import WEBHOOKS
 from kube.api import Object, PatchKind, Resource
 from kube.kinds import MUTATING_WEBHOOKS
-from tests.builders import container, pod, template, workload
+from tests.builders import container, pod, review, template, workload
 from tests.cluster.install import OVERLAYS
 from tests.cluster.pki import Authority
 from tests.cluster.processes import is_alive
@@ -144,17 +145,17 @@ def as_before(user: User) -> Iterator[None]:
 
 
 @contextmanager
-def hanging(cluster: Cluster) -> Iterator[None]:
-    """Hold the webhook's processes: connections are taken, and never answered."""
-    webhook = next(
+def hanging(cluster: Cluster, name: str = "podsla-webhook") -> Iterator[None]:
+    """Hold the webhook's processes: connections are taken, and never answered; or those of another component."""
+    held = next(
         made for made in cluster.journal.read()
-        if isinstance(made, Process) and made.name == "podsla-webhook" and is_alive(made)
+        if isinstance(made, Process) and made.name == name and is_alive(made)
     )  # fmt: skip
-    os.killpg(webhook.pid, signal.SIGSTOP)
+    os.killpg(held.pid, signal.SIGSTOP)
     try:
         yield
     finally:
-        os.killpg(webhook.pid, signal.SIGCONT)
+        os.killpg(held.pid, signal.SIGCONT)
 
 
 def test_while_it_hangs_only_pods_that_asked_for_it_are_refused_after_its_own_timeout(
@@ -181,6 +182,23 @@ def test_while_it_hangs_a_workload_is_applied_without_its_warnings(
     with hanging(beside):
         done = user.apply(deployment(made, None))
     assert (done.returncode, done.stdout, done.stderr) == (0, "deployment.apps/web created\n", "")
+
+
+def answer(cluster: Cluster, namespace: str) -> str:
+    """Have the webhook review a pod of a namespace; the status of its answer, and when to come again."""
+    url = f"https://127.0.0.1:{cluster.ports['podsla-webhook']}/mutate"
+    shown = ("--output", "/dev/null", "--write-out", "%{http_code} %header{retry-after}")
+    argv = ["curl", "--silent", "--insecure", *shown, "--json", json.dumps(review(namespace=namespace)), url]
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+
+
+def test_pods_of_a_namespace_that_it_has_not_seen_yet_are_to_come_again(
+    user: User, beside: Cluster, namespace: Namespace
+) -> None:
+    made = namespace()
+    eventually(lambda: answer(beside, made) == "200 ", "a namespace that is there is seen")
+
+    assert answer(beside, "nobody-made-this") == "503 1"
 
 
 # --- it fails open ----------------------------------------------------------------------------------------------------
@@ -284,11 +302,20 @@ def test_a_ca_bundle_that_was_lost_is_written_again_once(
     assert_left_alone(user, beside, resource, name)
 
 
-def test_a_wrong_ca_bundle_holds_up_pods_until_the_controller_has_seen_it(user: User, namespace: Namespace) -> None:
+def test_a_wrong_ca_bundle_holds_up_pods_until_the_controller_has_seen_it(
+    user: User, beside: Cluster, namespace: Namespace
+) -> None:
     made = namespace()
     wrong = b64encode(Authority.create("stranger").pair.certificate).decode()
     change = [{"op": "replace", "path": "/webhooks/0/clientConfig/caBundle", "value": wrong}]
-    user.api.patch(MUTATING_WEBHOOKS, "podsla", change, kind=PatchKind.JSON)
+
+    def held_up() -> bool:
+        done = user.apply(small(made), "--dry-run=server")
+        return done.returncode == 1 and "x509: certificate signed by unknown authority" in done.stderr
+
+    with hanging(beside, "podsla-controller"):
+        user.api.patch(MUTATING_WEBHOOKS, "podsla", change, kind=PatchKind.JSON)
+        eventually(held_up, "a pod is refused")
 
     assert eventually(lambda: is_sized(user, made), "a pod is created")
 
@@ -328,6 +355,8 @@ def test_configurations_can_be_deleted_while_it_hangs_and_applied_anew(
     ours = ("-l", "app.kubernetes.io/part-of=podsla")
     with hanging(beside):
         listed = user.kubectl("get", kinds, *ours, "-o", "name").stdout.splitlines()
+        user.api.call("DELETE", MUTATING_WEBHOOKS.path(), {"labelSelector": ours[1]})
+        assert user.api.get(MUTATING_WEBHOOKS, "podsla") is None
         assert user.kubectl("delete", kinds, *ours).returncode == 0
         assert [user.api.get(*webhook) for webhook in WEBHOOKS] == [None] * len(WEBHOOKS)
     assert sorted(line.rpartition("/")[2] for line in listed) == sorted(name for _, name in WEBHOOKS)

@@ -55,7 +55,7 @@ def judged(user: User, name: str, generation: int) -> Any:
 
     def condition() -> Any:
         status = found(user, name)["status"]
-        (said,) = (condition for condition in status["conditions"] if condition["type"] == "Accepted")
+        said = {condition["type"]: condition for condition in status["conditions"]}["Accepted"]  # not at first
         assert status["observedGeneration"] == said["observedGeneration"] == generation
         return said
 
@@ -252,6 +252,24 @@ def test_edits_that_are_right_only_together_are_accepted_together(user: User, tw
 
     eventually(lambda: row(user, "edits-base")[1] == "True", "the edit that waited is accepted")
     eventually(lambda: reserved_pps(user) == "300k", "both serve")
+
+
+def test_the_webhook_compiles_anew_for_an_edit_and_for_no_status(user: User, beside: Cluster, two: None) -> None:
+    def compiled() -> int:
+        lines = map(json.loads, beside.log("podsla-webhook").read_text().splitlines())
+        return sum(line["message"] == "serving" for line in lines)
+
+    accepted(user, "edits-team", FASTER)
+    eventually(lambda: reserved_pps(user) == "200k", "all that was written before serves")
+    before = compiled()
+
+    for sizes in (7, 8, 9):  # the controller writes the right count again: statuses, and nothing else
+        user.api.patch(SPEC_CATALOGS, "edits-team", {"status": {"sizes": sizes}}, subresource="status")
+        eventually(lambda: found(user, "edits-team")["status"]["sizes"] == 0, "the controller counts anew")
+    accepted(user, "edits-team", FASTER.replace("200k", "300k"))
+    eventually(lambda: reserved_pps(user) == "300k", "the edit serves")
+
+    assert compiled() == before + 1
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from typing import Any, Final
 import pytest
 from pytest_kind import KindCluster
 
-from catalog.keys import RECORD
+from catalog.keys import ATTACHMENT_FINALIZER, RECORD
 from kube.api import Api, ApiError, Object, Resource
-from kube.kinds import MUTATING_WEBHOOKS, NAMESPACES, NODES
+from kube.kinds import GPU_ATTACHMENTS, MUTATING_WEBHOOKS, NAMESPACES, NODES
 from nodes.bound import RESOURCES
 from nodes.capacity import LABELS
 from tests.builders import container, pod
@@ -33,7 +33,11 @@ INSTALLED: Final = {
     *("namespaces", "serviceaccounts", "clusterroles", "clusterrolebindings", "roles", "rolebindings", "nodes"),
 }
 SMALL: Final = container(requests={"cpu": "100m", "memory": "64Mi"})
-DONE: Final = "webhook configurations deleted: from now on every pod is created as it was written\ncontroller stopped\n"
+DONE: Final = (
+    "webhook configurations deleted: from now on every pod is created as it was written\n"
+    "1 GPUAttachment deleted\ncontroller stopped\n"
+)
+WAITING: Final = "waiting for 1 GPUAttachment to end …\n"
 GONE: Final = "no webhook configuration of podsla is there: it is not installed, or was taken out before\n"
 NO_CONTROLLER: Final = "no controller is in namespace podsla-system\n"
 
@@ -89,7 +93,11 @@ class Bystander:
 
 
 def traces(api: Api) -> dict[str, set[str]]:
-    """All objects that say podsla in their kind, name, labels, annotations, finalizers or capacity, by kind."""
+    """
+    All objects that say podsla in their kind, name, labels, annotations, finalizers or capacity, by kind.
+
+    But for Events: they tell what was, of a placeholder too, and go by themselves.
+    """
     found: dict[str, set[str]] = {}
     for resource in every_resource(api):
         for thing in api.list(resource):
@@ -113,7 +121,7 @@ def every_resource(api: Api) -> Iterator[Resource]:
     groups = [version["groupVersion"] for group in api.call("GET", "/apis")["groups"] for version in group["versions"]]
     for group_version in ("v1", *groups):
         for resource in api.call("GET", Resource(group_version, "").path())["resources"]:
-            if "/" not in resource["name"] and "list" in resource["verbs"]:
+            if "/" not in resource["name"] and "list" in resource["verbs"] and resource["name"] != "events":
                 yield Resource(group_version, resource["name"])
 
 
@@ -177,11 +185,34 @@ def bring_up(admin: User, here: Cluster) -> list[Object]:
     return pods
 
 
+def ask_for_gpu(admin: User, node: str, pod_name: str) -> None:
+    """An attachment that waits: the node's GPU is another pod's. No agent is here, so the controller alone ends it."""
+    gpu = {"nvidia.com/gpu": "1"}
+    admin.api.patch(NODES, node, {"status": {"capacity": gpu, "allocatable": gpu}}, subresource="status")
+    holder = container(requests=gpu, limits=gpu)
+    admin.api.create(
+        PODS, pod(None, metadata={"name": "holder", "namespace": "edge"}, containers=[holder], nodeName=node), "edge"
+    )
+    head = {"apiVersion": "podsla.io/v1beta1", "kind": "GPUAttachment", "metadata": {"name": "evaluation"}}
+    admin.api.create(GPU_ATTACHMENTS, {**head, "spec": {"podName": pod_name}}, "edge")
+
+    def waits() -> bool:
+        found = admin.api.get(GPU_ATTACHMENTS, "evaluation", "edge") or {}
+        reasons = {said["type"]: said["reason"] for said in found["status"]["conditions"]}
+        assert (reasons, "placeholder" in found["status"]) == ({"Reserved": "Queued"}, True)
+        return ATTACHMENT_FINALIZER in found["metadata"]["finalizers"]
+
+    eventually(waits, "the controller has a placeholder wait for the GPU")
+
+
 def uninstall_beside(admin: User, here: Cluster) -> tuple[int, str, str]:
-    """`podsla uninstall`, where somebody must stop the controller: it waits for that."""
+    """`podsla uninstall`, where somebody must stop the controller: it waits for that, once no GPU is asked."""
     argv = [str(PODSLA), "uninstall", "--kubeconfig", str(admin.kubeconfig)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running_command:
         eventually(lambda: admin.api.get(MUTATING_WEBHOOKS, "podsla") is None, "the webhooks are not called any more")
+        eventually(
+            lambda: list(admin.api.list(GPU_ATTACHMENTS)) == [], "the controller has ended what waited for a GPU"
+        )
         for process in here.journal.read():
             if isinstance(process, Process) and process.name == "podsla-controller":
                 stop(process)
@@ -200,14 +231,16 @@ def cleaned(count: str) -> str:
 def test_podsla_goes_without_a_trace_and_holds_nobody_up(admin: User, here: Cluster) -> None:
     """Nodes keep what bound pods need until those are gone."""
     before = bring_up(admin, here)
+    ask_for_gpu(admin, PACKETS, "packets")
     nodes = {name: published(admin.api.get(NODES, name) or {}) for name in (PACKETS, CLOCK)}
     assert traces(admin.api).keys() >= INSTALLED
 
     with Bystander(admin.api) as bystander:
         done = uninstall_beside(admin, here)
-        gone = admin.kubectl("delete", "--ignore-not-found", "-k", str(OVERLAYS / "outside"))
+        gone = admin.kubectl("delete", "--ignore-not-found", "--timeout=60s", "-k", str(OVERLAYS / "outside"))
 
-    assert done == (1, DONE + cleaned("2 nodes"), left_as_it_is(PACKETS, "packets") + left_as_it_is(CLOCK, "clock"))
+    left = left_as_it_is(PACKETS, "packets") + left_as_it_is(CLOCK, "clock")
+    assert done == (1, DONE + cleaned("2 nodes"), WAITING + left)
     assert (gone.returncode, gone.stderr) == (0, "")
     assert (bystander.failures, bystander.created > 20) == ([], True)
     eventually(
