@@ -255,7 +255,7 @@ class InPod:
     def call(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> dict[str, Any]:
         """Call, and read the answer."""
         connection, response = self._send(method, path, body, content_type, CALL_S)
-        with contextlib.closing(connection):
+        with contextlib.closing(connection), response:  # which has the socket alone where the server closes it
             try:
                 data = response.read()
             except (OSError, http.client.HTTPException) as error:
@@ -271,7 +271,7 @@ class InPod:
     def lines(self, path: str) -> Iterator[bytes]:
         """Read what a watch sends, line by line, until it ends; a broken one just ends."""
         connection, response = self._send("GET", path, None, "", WATCH_S + CALL_S)
-        with contextlib.closing(connection):
+        with contextlib.closing(connection), response:  # which has the socket alone where the server closes it
             if response.status != 200:
                 raise refusal(response.status, f"GET {path}", {})
             with contextlib.suppress(OSError, http.client.HTTPException, ValueError):

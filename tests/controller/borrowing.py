@@ -193,12 +193,12 @@ class Agent:
             self._say(thing, attachment, said, devices=[{"uuid": "GPU-1"}])
             return
         if (here or mine) and self._over(attachment, lost=mine and not here):
-            self._end_placeholder(attachment, pod)
             said = [
                 Condition(Type.ATTACHED, False, "ReleaseRequested", "by the stand-in"),
                 Condition(Type.RELEASED, True, "Released", "by the stand-in"),
             ]
-            self._say(thing, attachment, said, heldSeconds=1)
+            self._say(thing, attachment, said, heldSeconds=1)  # before another may have the GPU: `most` counts by it
+            self._end_placeholder(attachment, pod)
 
     def _over(self, attachment: Attachment, *, lost: bool = False) -> bool:
         target = self.lending.api.get(PODS, attachment.spec.pod_name, attachment.namespace)
