@@ -166,9 +166,15 @@ def _count(stand: Stand, told: Told) -> None:
 
 
 def _wait_for_sizes(stand: Stand) -> None:
+    """Until all replicas serve all that was published: a moment ago some may have known the first catalogues alone."""
+
     def sized() -> bool:
-        [one] = create_pods(Server.of(stand.cluster.kubeconfig), HOME, pods_of(OURS), [0.0], 1)
-        return one.sized
+        made = create_pods(Server.of(stand.cluster.kubeconfig), HOME, pods_of(OURS), [0.0] * 10, 4)
+        records = [(pod["metadata"].get("annotations") or {}).get(RECORD) for pod in stand.api.list(PODS, HOME)]
+        newest = read_merged(stand.api.list(CONTROLLER_REVISIONS, NAMESPACE))[:1]
+        clear(stand.api, HOME)
+        served = {json.loads(record)["revision"] for record in records if record}
+        return all(one.sized for one in made) and served == {merged.revision for merged in newest}
 
     eventually(sized, "podsla serves the catalogues")
 
