@@ -51,7 +51,8 @@ class Told:
     Attributes:
         began_s: When the first pod was due, by `time.perf_counter`: what all its moments count from.
         unpublished: Revisions that pods were decided with, and no catalogue ever had.
-        usage: By process: memory in MiB, descriptors and threads, when it was first looked at and last.
+        met: Processes that were looked at.
+        usage: By process: memory in MiB, descriptors and threads, when it was looked at for the second time and last.
     """
 
     began_s: float = 0.0
@@ -60,6 +61,7 @@ class Told:
     revisions: set[str] = field(default_factory=set)
     published: set[str] = field(default_factory=set)
     stored_unmutated: int = 0
+    met: set[str] = field(default_factory=set)
     usage: dict[str, tuple[Usage, Usage]] = field(default_factory=dict)
 
     @property
@@ -180,9 +182,12 @@ def _wait_for_sizes(stand: Stand) -> None:
 
 
 def _measure(stand: Stand, told: Told) -> None:
-    """Note what each process takes: when it was first looked at, and now."""
+    """Note what each process takes, now and when it was looked at for the second time: it may be starting at first."""
     for process in (*stand.controllers.values(), *stand.replicas.values()):
         with suppress(OSError):  # ended at this moment
             for pid in tree(process.pid):
-                first, _ = told.usage.get(f"{process.name}, pid {pid}", (usage(pid), None))
-                told.usage[f"{process.name}, pid {pid}"] = (first, usage(pid))
+                name = f"{process.name}, pid {pid}"
+                if name in told.met:
+                    first, _ = told.usage.get(name, (usage(pid), None))
+                    told.usage[name] = (first, usage(pid))
+                told.met.add(name)
