@@ -23,6 +23,7 @@ from rich.table import Table
 
 from bench.attach import bench_attach
 from bench.idle import bench_idle
+from bench.proc import resident_mib
 from bench.tls import bench_tls
 from catalog.fit import Index, compile_index
 from catalog.load import SHIPPED_CATALOG, load_catalog, load_target
@@ -189,13 +190,7 @@ def bench_memory(serving: Serving) -> Iterator[tuple[str, str, str, str]]:
         body = template.replace(b"5d4f7c9b8", b"%09x" % done).replace(b'"1500000"', b'"%d"' % (600_000 + done))
         caller(app, "/mutate", body)()
         if done in (1_000, 10_000, REVIEWS):
-            yield f"memory after {done} reviews", f"{resident_mib():.1f} MiB", "", ""
-
-
-def resident_mib() -> float:
-    """Resident set of this process, in MiB (Linux)."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+            yield f"memory after {done} reviews", f"{resident_mib(os.getpid()):.1f} MiB", "", ""
 
 
 def machine() -> str:

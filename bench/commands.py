@@ -18,14 +18,13 @@ import click
 from bench.cluster.stand import Stand, apply_catalogs, facts, stand
 from catalog.load import SHIPPED_CATALOG
 from kube.api import ApiError, Resource
-from kube.kinds import NAMESPACES, SPEC_CATALOGS
+from kube.kinds import NAMESPACES, PODS, SPEC_CATALOGS
 from podsla.output import note, print_json, print_table, say
 from tests.builders import container, template
 from tests.cluster.install import PODSLA, kubectl
 from tests.cluster.nodes import DAEMONS
 
 BAR_S: Final = 2.0
-PODS: Final = Resource("v1", "pods")
 DEPLOYMENTS: Final = Resource("apps/v1", "deployments")
 THERE: Final = "bench"
 TENTHS: Final = {"batch": 3, "general": 5, "high-frequency": 1, "net-intensive": 1}  # of the pods, by class

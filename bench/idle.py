@@ -4,7 +4,6 @@ The agent is the command as a node runs it; its processor time and memory, with 
 are read from /proc.
 """
 
-import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Final
 
 from attach.model import CgroupVersion
 from bench.attach import Row
+from bench.proc import resident_mib, tree_cpu_s
 from tests.attach.node.conftest import missing
 from tests.attach.node.containers import Machine, Runtime, build_root, build_workload, hierarchies, in_version, machine
 from tests.attach.node.files import PODSLA, attachment, write_desired, write_inventory
@@ -52,11 +52,11 @@ def _watch(world: RealWorld, here: Machine, version: CgroupVersion) -> Row:
             container = containers[-1 - number]
             eventually(lambda it=container, at=device.path: it.opens(at) == 0, f"{device.path} is attached")  # type: ignore[misc]
         time.sleep(SETTLE_S)
-        before_s, begun = _processor_s(pid), time.monotonic()
+        before_s, begun = tree_cpu_s(pid), time.monotonic()
         time.sleep(WATCHED_S)
-        share = (_processor_s(pid) - before_s) / (time.monotonic() - begun)
+        share = (tree_cpu_s(pid) - before_s) / (time.monotonic() - begun)
         what = f"cgroup {version}: agent at rest, {CONTAINERS} containers, {len(lent)} with a device"
-        return what, f"{share:.2%} of a core", "", f"{_resident_mib(pid):.1f} MiB"
+        return what, f"{share:.2%} of a core", "", f"{resident_mib(pid):.1f} MiB"
 
 
 @contextmanager
@@ -69,26 +69,6 @@ def _agent(version: CgroupVersion, options: list[str], log: Path) -> Iterator[in
         finally:
             agent.terminate()
             eventually(lambda: agent.poll() is not None, "the agent has ended")
-
-
-def _family(pid: int) -> list[int]:
-    """Name a process and its children."""
-    return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
-
-
-def _processor_s(pid: int) -> float:
-    """Read the processor time of a process, of its children, and of those that have ended."""
-    ticks = 0
-    for one in _family(pid):
-        fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
-        ticks += sum(map(int, fields[11:15]))
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def _resident_mib(pid: int) -> float:
-    """Read the resident memory of a process and its children; what they share counts in each."""
-    pages = sum(int(Path(f"/proc/{one}/statm").read_text().split()[1]) for one in _family(pid))
-    return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 
 
 if __name__ == "__main__":

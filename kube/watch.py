@@ -193,6 +193,14 @@ def _named(thing: Object, page: Object) -> Object:
     return {"apiVersion": page["apiVersion"], "kind": page["kind"].removesuffix("List"), **thing}
 
 
+def events_of(response: Any) -> Iterator[dict[str, Any]]:
+    """Read the events of a watch from its response, a line each, as they come."""
+    rest = b""
+    for chunk in response.stream(amt=None, decode_content=False):
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from map(orjson.loads, filter(None, lines))
+
+
 class _Stream:
     """A response whose lines hold no more of each object than is kept."""
 
@@ -204,15 +212,11 @@ class _Stream:
 
     def stream(self, **_: Any) -> Iterator[bytes]:
         """Read events, a line each."""
-        rest = b""
         try:
-            for chunk in self.response.stream(amt=None, decode_content=False):
-                *lines, rest = (rest + chunk).split(b"\n")
-                for line in filter(None, lines):
-                    event = orjson.loads(line)
-                    if event["type"] in (ADDED, MODIFIED, DELETED):
-                        event["object"] = self.source.kept(event["object"])
-                    yield orjson.dumps(event) + b"\n"
+            for event in events_of(self.response):
+                if event["type"] in (ADDED, MODIFIED, DELETED):
+                    event["object"] = self.source.kept(event["object"])
+                yield orjson.dumps(event) + b"\n"
         finally:  # a stream that ends at once, by whatever cause, is not asked for again at once
             brief = time.monotonic() - self.opened_s < BRIEF_S
             self.source.failures = self.source.failures + 1 if brief else 0

@@ -3,7 +3,7 @@
 Pure.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from catalog.dimension import BY_PATH, Figures
@@ -35,18 +35,29 @@ def class_uses(bound: Iterable[Bound], offer: Callable[[str], Figures | None]) -
         bound: Pods that are not over; those that wait for a node do not count.
         offer: What a size offers now, by its name; None: it is gone.
     """
-    pods: dict[str, int] = {}
-    misfits: dict[str, int] = {}
+    return tuple(
+        ClassUse(name, len(users), sum(not holds(offer(one.size), one.kept) for one in users))
+        for name, users in by_class(bound).items()
+    )
+
+
+def by_class(bound: Iterable[Bound]) -> Mapping[str, Sequence[Bound]]:
+    """Group by the class that they got, sorted by it; pods that wait for a node, or got none, are left out."""
+    found: dict[str, list[Bound]] = {}
     for one in bound:
         if one.sla_class and one.node:
-            pods[one.sla_class] = pods.get(one.sla_class, 0) + 1
-            misfits[one.sla_class] = misfits.get(one.sla_class, 0) + (not holds(offer(one.size), one.kept))
-    return tuple(ClassUse(name, pods[name], misfits[name]) for name in sorted(pods))
+            found.setdefault(one.sla_class, []).append(one)
+    return dict(sorted(found.items()))
 
 
 def holds(offer: Figures | None, kept: Mapping[str, str]) -> bool:
     """Tell whether a size still offers what was promised of it."""
-    return offer is not None and not any(_short(offer, path, text) for path, text in kept.items())
+    return offer is not None and first_short(offer, kept) is None
+
+
+def first_short(offer: Figures, kept: Mapping[str, str]) -> str | None:
+    """Name the first dimension, by its path, of which less is offered than was promised."""
+    return next((path for path, text in sorted(kept.items()) if _short(offer, path, text)), None)
 
 
 def _short(offer: Figures, path: str, text: str) -> bool:

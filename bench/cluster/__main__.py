@@ -16,11 +16,11 @@ from bench.cluster.stand import (
     apply_catalogs,
     facts,
     make_namespaces,
-    resident_mib,
     stand,
     start_constant,
 )
 from bench.cluster.waves import Waves, in_waves
+from bench.proc import resident_mib
 from podsla.output import note, print_json, print_table, say
 from tests.cluster.state import ClusterError
 

@@ -15,9 +15,9 @@ import orjson
 
 from bench.cluster.plan import Created, is_sized
 from catalog.keys import DOMAIN
-from kube.api import Api, Resource
+from kube.api import Api
+from kube.kinds import PODS
 
-PODS: Final = Resource("v1", "pods")
 ANSWER_S: Final = 60.0  # the API server gives up a call by then
 CLEAR_S: Final = 300.0
 _JSON: Final = {"Content-Type": "application/json", "Accept": "application/json"}

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from bench.cluster.stand import Stand, apply_catalogs, audit_entries, cpu_s, resident_mib
+from bench.cluster.stand import Stand, apply_catalogs, audit_entries
+from bench.proc import cpu_s, resident_mib
 from kube.kinds import NODES, SPEC_CATALOGS
 from podsla.output import note
 

@@ -170,20 +170,6 @@ def _sees_creates(hook: Mapping[str, Any]) -> bool:
     return any("CREATE" in rule["operations"] and "pods" in rule["resources"] for rule in hook.get("rules", ()))
 
 
-def resident_mib(pid: int, field: str = "VmRSS") -> float:
-    """Resident memory of a process (or its peak, VmHWM) and of those that it forked, in MiB (Linux)."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    kib = next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return kib / 1024 + sum(resident_mib(int(child), field) for child in children)
-
-
-def cpu_s(pid: int) -> float:
-    """Processor time of a process so far, in seconds (Linux)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def audit_entries(stand: Stand, since: int = 0) -> tuple[list[dict[str, Any]], int]:
     """Read the audit log from a position on; entries, and the position after them."""
     with (stand.cluster.folder / "log" / "audit.jsonl").open("rb") as log:

@@ -1,18 +1,18 @@
 """EDGE: the scenario of nodes in waves: how soon each carries its capacity, and what the controller keeps of them."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
-import orjson
-
 from bench.cluster.moments import Moments, Spread, is_flat
 from bench.cluster.nodes import CONTROLLER, CallCounter, Calls
-from bench.cluster.stand import Stand, apply_catalogs, resident_mib
+from bench.cluster.stand import Stand, apply_catalogs
+from bench.proc import resident_mib
 from catalog.load import DEFAULT_TARGET, SHIPPED_CATALOG, load_catalog, load_target
 from kube.kinds import NODES
+from kube.watch import events_of
 from podsla.output import note
 from tests.cluster.nodes import nodes
 from tests.cluster.state import ClusterError
@@ -120,17 +120,10 @@ def _watch(stand: Stand, moments: Moments, count: int) -> bool:
     """Note what happens to nodes until all are complete; False where the stream ended, as it does for a slow reader."""
     query = {"watch": "true", "labelSelector": SELECTOR, "timeoutSeconds": str(DEADLINE_S)}
     response = stand.api.send("GET", NODES.path(), query, read_timeout_s=DEADLINE_S)
-    for event in _events(response):
+    for event in events_of(response):
         if event.get("type") in ("ADDED", "MODIFIED"):
             moments.see(event["object"], time.monotonic())
         if moments.complete == count:
             break
     response.close()
     return moments.complete == count
-
-
-def _events(response: Any) -> Iterator[Mapping[str, Any]]:
-    rest = b""
-    for chunk in response.stream(amt=None, decode_content=False):
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield from map(orjson.loads, filter(None, lines))

@@ -97,7 +97,8 @@ def _pod_name(words: Sequence[str]) -> str:
 
 
 def _explain_running(name: str, source: Source, *, form: str, near: int) -> None:
-    from podsla.cluster import PODS, connect, told
+    from kube.kinds import PODS
+    from podsla.cluster import connect, told
 
     reader = connect(source.kubeconfig, source.context, source.namespace, source.home)
     with told():

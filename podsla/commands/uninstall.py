@@ -79,7 +79,7 @@ def detach_all(api: Any, *, force: bool, patience_s: float = DETACH_TIMEOUT_S) -
     from kube.kinds import GPU_ATTACHMENTS
 
     seen, end_s = set[str](), time.monotonic() + patience_s
-    while left := _attachments(api):
+    while left := _all(api, GPU_ATTACHMENTS):
         for metadata in (thing["metadata"] for thing in left):
             if "deletionTimestamp" not in metadata:
                 api.delete(GPU_ATTACHMENTS, metadata["name"], metadata["namespace"])
@@ -103,14 +103,14 @@ def detach_all(api: Any, *, force: bool, patience_s: float = DETACH_TIMEOUT_S) -
         say(f"{counted(len(seen), 'GPUAttachment')} deleted")
 
 
-def _attachments(api: Any) -> Sequence[Mapping[str, Any]]:
+def _all(api: Any, resource: Any) -> Sequence[Mapping[str, Any]]:
+    """List every object of a kind; none where the cluster has no such kind."""
     from kube.api import ApiError
-    from kube.kinds import GPU_ATTACHMENTS
 
     try:
-        return list(api.list(GPU_ATTACHMENTS))
+        return list(api.list(resource))
     except ApiError as error:
-        if error.status != 404:  # 404: there is no such kind here
+        if error.status != 404:
             raise
         return ()
 
@@ -160,16 +160,10 @@ def _stop_controller(api: Any, namespace: str) -> None:
 
 def _delete_overlays(api: Any) -> None:
     """Delete the overlays that the controller kept: Karpenter would buy nodes for capacity that nobody publishes."""
-    from kube.api import ApiError
     from kube.kinds import NODE_OVERLAYS
     from nodes.overlays import plan_overlays
 
-    try:
-        names = plan_overlays(None, api.list(NODE_OVERLAYS)).delete
-    except ApiError as error:
-        if error.status != 404:  # 404: Karpenter is not here
-            raise
-        return
+    names = plan_overlays(None, _all(api, NODE_OVERLAYS)).delete
     for name in names:
         api.delete(NODE_OVERLAYS, name)
     if names:

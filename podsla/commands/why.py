@@ -67,7 +67,8 @@ def why_command(
 def _find(reader: Any, name: str) -> tuple[list[Mapping[str, Any]], tuple[Refusal, ...], str]:
     """Find the pods that are meant, what their owners were told, and what they are called together."""
     from kube.api import Resource
-    from podsla.cluster import EVENTS, PODS
+    from kube.kinds import PODS
+    from podsla.cluster import EVENTS
 
     kind, _, bare = name.rpartition("/")
     if kind.lower() in ("", "po", "pod", "pods"):

@@ -18,7 +18,7 @@ from nodes.capacity import LABELS, size_of
 from nodes.offer import node_offer
 from nodes.placement import Lack, Missing, Place, judge, read_needs, read_places
 from nodes.proposals import by_type
-from nodes.standing import holds
+from nodes.standing import by_class, first_short
 from nodes.usage import NodeUsage, read_amounts, render_amount, usage
 from podsla.health.findings import Finding, Object, Reason, Snapshot, error, some, warning
 from podsla.summary import counted
@@ -256,12 +256,8 @@ def _pods(pods: Sequence[Object], served: Served) -> Iterator[Finding]:
     if unsized:
         message = f"{some(unsized)} name a class and were created without podsla; delete them to have them created anew"
         yield warning(Reason.POD_NOT_SIZED, counted(len(unsized), "pod"), message)
-    by_class: dict[str, list[Bound]] = {}
-    for one in read_bound(map(keep_promises, pods)):
-        if one.sla_class and one.node:
-            by_class.setdefault(one.sla_class, []).append(one)
     offers = {size.name: served.target.offer(size) for size in served.catalog.sizes}
-    for name, users in sorted(by_class.items()):
+    for name, users in by_class(read_bound(map(keep_promises, pods))).items():
         misfits = sorted((one.pod, lost) for one in users if (lost := _lost(one, offers.get(one.size))))
         if misfits:
             told = some([f"{pod} ({lost})" for pod, lost in misfits])
@@ -275,8 +271,8 @@ def _lost(one: Bound, offer: Figures | None) -> str:
     """Say what a pod was promised that its size does not offer any more; "" where it offers all of it."""
     if offer is None:
         return f"size {one.size} is gone"
-    for path, text in sorted(one.kept.items()):
-        if not holds(offer, {path: text}):
-            dimension = BY_PATH[path]
-            return f"{path}: {text} kept, {one.size} offers {render(dimension, offer[dimension.index])}"
-    return ""
+    path = first_short(offer, one.kept)
+    if path is None:
+        return ""
+    dimension = BY_PATH[path]
+    return f"{path}: {one.kept[path]} kept, {one.size} offers {render(dimension, offer[dimension.index])}"

@@ -10,16 +10,17 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Final
 
-from bench.cluster.load import PODS, Server, clear, create_pods
+from bench.cluster.load import Server, clear, create_pods
 from bench.cluster.plan import Created
 from bench.cluster.stand import OURS, pods_of
+from bench.proc import tree
 from catalog.keys import RECORD
 from catalog.merged import read_merged
 from kube.api import ApiError
-from kube.kinds import CONTROLLER_REVISIONS
+from kube.kinds import CONTROLLER_REVISIONS, PODS
 from tests.cluster.install import NAMESPACE
 from tests.soak.events import Event, events, publish
-from tests.soak.stand import HOME, Stand, Usage, tree, usage
+from tests.soak.stand import HOME, Stand, Usage, usage
 from tests.waiting import eventually
 
 PER_S: Final = 20
@@ -157,14 +158,25 @@ def _look(stand: Stand, told: Told, stopped: threading.Event) -> None:
 
 
 def _count(stand: Stand, told: Told) -> None:
-    told.published |= {merged.revision for merged in read_merged(stand.api.list(CONTROLLER_REVISIONS, NAMESPACE))}
+    told.published |= _merged(stand)
+    for revision in _deciding(stand):
+        if revision:
+            told.revisions.add(revision)
+        else:
+            told.stored_unmutated += 1
+    told.published |= _merged(stand)
+
+
+def _merged(stand: Stand, newest: int | None = None) -> set[str]:
+    """The revisions that served, or the newest of them."""
+    return {merged.revision for merged in read_merged(stand.api.list(CONTROLLER_REVISIONS, NAMESPACE))[:newest]}
+
+
+def _deciding(stand: Stand) -> Iterator[str]:
+    """The revision that each stored pod was decided with; "" of one that has no record."""
     for pod in stand.api.list(PODS, HOME):
         record = (pod["metadata"].get("annotations") or {}).get(RECORD)
-        if record is None:
-            told.stored_unmutated += 1
-        else:
-            told.revisions.add(json.loads(record)["revision"])
-    told.published |= {merged.revision for merged in read_merged(stand.api.list(CONTROLLER_REVISIONS, NAMESPACE))}
+        yield "" if record is None else json.loads(record)["revision"]
 
 
 def _wait_for_sizes(stand: Stand) -> None:
@@ -172,11 +184,9 @@ def _wait_for_sizes(stand: Stand) -> None:
 
     def sized() -> bool:
         made = create_pods(Server.of(stand.cluster.kubeconfig), HOME, pods_of(OURS), [0.0] * 10, 4)
-        records = [(pod["metadata"].get("annotations") or {}).get(RECORD) for pod in stand.api.list(PODS, HOME)]
-        newest = read_merged(stand.api.list(CONTROLLER_REVISIONS, NAMESPACE))[:1]
+        served, newest = set(_deciding(stand)) - {""}, _merged(stand, newest=1)
         clear(stand.api, HOME)
-        served = {json.loads(record)["revision"] for record in records if record}
-        return all(one.sized for one in made) and served == {merged.revision for merged in newest}
+        return all(one.sized for one in made) and served == newest
 
     eventually(sized, "podsla serves the catalogues")
 

@@ -127,13 +127,6 @@ def stand(name: str, report: Callable[[str], None]) -> Iterator[Stand]:
         yield made
 
 
-def tree(pid: int) -> Iterator[int]:
-    """A process and those that it forked (Linux)."""
-    yield pid
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        yield from tree(int(child))
-
-
 def usage(pid: int) -> Usage:
     """Resident memory in MiB, descriptors and threads of one process (Linux)."""
     status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())

@@ -34,7 +34,7 @@ import pytest
 from catalog.keys import SIZE
 from controller.world import WEBHOOKS
 from kube.api import Object, PatchKind, Resource
-from kube.kinds import MUTATING_WEBHOOKS
+from kube.kinds import MUTATING_WEBHOOKS, PODS
 from tests.builders import container, pod, review, template, workload
 from tests.cluster.install import OVERLAYS
 from tests.cluster.pki import Authority
@@ -45,7 +45,6 @@ from tests.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("catalogs", "as_before")]
 
-PODS: Final = Resource("v1", "pods")
 SMALL: Final = container(requests={"cpu": "100m", "memory": "128Mi"})
 CONFIGURATIONS: Final = pytest.mark.parametrize(
     ("resource", "name"), [pytest.param(*webhook, id=f"{webhook[0].plural} {webhook[1]}") for webhook in WEBHOOKS]

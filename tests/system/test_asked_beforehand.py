@@ -8,14 +8,13 @@ from typing import Any, Final
 import pytest
 
 from catalog.keys import DOMAIN, RECORD, SIZE
-from kube.api import Object, Resource
-from kube.kinds import SPEC_CATALOGS
+from kube.api import Object
+from kube.kinds import PODS, SPEC_CATALOGS
 from tests.builders import container, pod
 from tests.system.user import User
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("catalogs")]
 
-PODS: Final = Resource("v1", "pods")
 SMALL: Final = container(requests={"cpu": "100m", "memory": "128Mi"})
 Namespace = Callable[..., str]
 

@@ -9,7 +9,7 @@ import pytest
 from catalog.keys import INSTANCE_TYPE
 from catalog.load import shipped_targets
 from kube.api import Resource
-from kube.kinds import CONFIG_MAPS, NODES
+from kube.kinds import CONFIG_MAPS, NODES, PODS
 from tests.cluster.install import NAMESPACE, PODSLA, install
 from tests.cluster.nodes import SIZES
 from tests.cluster.own import own_cluster
@@ -20,7 +20,6 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.cluster
 
 EVENTS: Final = Resource("v1", "events")
-PODS: Final = Resource("v1", "pods")
 CLAIMS: Final = Resource("karpenter.sh/v1", "nodeclaims")
 BUY_S: Final = 90.0
 FAST: Final = {"ecs.hfc7.2xlarge", "ecs.hfg7.4xlarge", "ecs.g7ne.4xlarge"}  # 3.3 GHz; no other of the twelve has 3

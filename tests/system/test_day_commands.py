@@ -11,7 +11,7 @@ import pytest
 
 from catalog.quantity import parse_integer
 from kube.api import Object, Resource
-from kube.kinds import CONTROLLER_REVISIONS, NAMESPACES, SPEC_CATALOGS
+from kube.kinds import CONTROLLER_REVISIONS, NAMESPACES, PODS, SPEC_CATALOGS
 from tests.builders import container, pod, template
 from tests.cluster.install import PODSLA
 from tests.system.user import User
@@ -21,7 +21,6 @@ pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("catalogs")]
 
 Namespace = Callable[..., str]
 
-PODS: Final = Resource("v1", "pods")
 EVENTS: Final = Resource("v1", "events")
 SMALL: Final = container(requests={"cpu": "100m", "memory": "64Mi"})
 PPS: Final = "podsla.io/pps"

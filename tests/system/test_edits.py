@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from catalog.keys import CATALOG
-from kube.api import ApiError, Object, Resource
-from kube.kinds import CONTROLLER_REVISIONS, SPEC_CATALOGS
+from kube.api import ApiError, Object
+from kube.kinds import CONTROLLER_REVISIONS, PODS, SPEC_CATALOGS
 from tests.builders import container, pod, review
 from tests.cluster.install import NAMESPACE, PODSLA, ROOT, service_account_kubeconfig
 from tests.cluster.network import LOOPBACK, free_ports
@@ -24,7 +24,6 @@ from tests.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("catalogs")]
 
-PODS: Final = Resource("v1", "pods")
 SMALL: Final = container(requests={"cpu": "100m", "memory": "64Mi"})
 FLOOR: Final = "floor: {vcpu: 100m, memory: 128Mi, network: {pps: 100k}}"
 BASE: Final = """{sizes: [{name: edits.g1.large, vcpu: 4, memory: 8Gi, network: {pps: 1M}}],

@@ -31,7 +31,7 @@ from catalog.model import SandboxSize
 from catalog.pod import read_pod
 from catalog.quantity import parse_cpu_m, parse_integer
 from kube.api import Object, Resource
-from kube.kinds import EVENTS, NODES
+from kube.kinds import EVENTS, NODES, PODS
 from nodes.bound import RESOURCES
 from nodes.capacity import LABELS
 from nodes.offer import node_offer
@@ -45,7 +45,6 @@ pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("catalogs")]
 
 Namespace = Callable[..., str]
 
-PODS: Final = Resource("v1", "pods")
 QUOTAS: Final = Resource("v1", "resourcequotas")
 TARGET: Final = load_target(DEFAULT_TARGET)
 PUBLISHED: Final[Mapping[str, SandboxSize]] = {size.name: size for size in load_catalog([SHIPPED_CATALOG]).sizes}

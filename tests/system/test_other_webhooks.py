@@ -15,7 +15,7 @@ import pytest
 
 from catalog.keys import RECORD, SIZE
 from kube.api import Object, Resource
-from kube.kinds import MUTATING_WEBHOOKS
+from kube.kinds import MUTATING_WEBHOOKS, PODS
 from tests.cluster import binaries
 from tests.cluster.network import LOOPBACK, free_ports
 from tests.cluster.pki import Authority, write_pair
@@ -26,7 +26,6 @@ from tests.waiting import eventually
 
 pytestmark = pytest.mark.cluster
 
-PODS: Final = Resource("v1", "pods")
 LIMIT_RANGES: Final = Resource("v1", "limitranges")
 SIDECAR: Final = "webhook-added-sidecar"  # as agnhost of the Kubernetes tests calls it
 Operations = list[dict[str, Any]]

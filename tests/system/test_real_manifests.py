@@ -13,7 +13,7 @@ import yaml
 from catalog.keys import RECORD, SIZE
 from catalog.pod import LIMIT_ANNOTATIONS, read_pod
 from kube.api import Api, ApiError, Object, Resource
-from kube.kinds import NODES
+from kube.kinds import NODES, PODS
 from tests.system.user import User, save_catalogs
 from tests.waiting import eventually
 from webhook.record import dump_subject
@@ -21,7 +21,6 @@ from webhook.workloads import WORKLOADS, value_at
 
 pytestmark = pytest.mark.cluster
 
-PODS: Final = Resource("v1", "pods")
 EVENTS: Final = Resource("v1", "events")
 UNTOUCHED: Final = "kube-public"  # podsla leaves it alone
 DENIED: Final = 'admission webhook "defaulted-pods.podsla.io" denied the request: '

@@ -9,14 +9,13 @@ import pytest
 from catalog.keys import RECORD, SIZE
 from catalog.pod import REQUIRED
 from kube.api import ApiError, Object, Resource
-from kube.kinds import NODES, RUNTIME_CLASSES, SPEC_CATALOGS
+from kube.kinds import NODES, PODS, RUNTIME_CLASSES, SPEC_CATALOGS
 from tests.builders import container, pod, template
 from tests.system.user import User
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("catalogs")]
 
-PODS: Final = Resource("v1", "pods")
 DAEMON_SETS: Final = Resource("apps/v1", "daemonsets")
 SMALL: Final = container(requests={"cpu": "100m", "memory": "128Mi"})
 Namespace = Callable[..., str]

@@ -7,8 +7,8 @@ import pytest
 
 from catalog.keys import TARGET
 from catalog.load import shipped_targets
-from kube.api import ApiError, Object, Resource
-from kube.kinds import CONFIG_MAPS, CONTROLLER_REVISIONS
+from kube.api import ApiError, Object
+from kube.kinds import CONFIG_MAPS, CONTROLLER_REVISIONS, PODS
 from tests.builders import container, pod
 from tests.cluster.install import NAMESPACE
 from tests.cluster.state import Cluster
@@ -18,7 +18,6 @@ from tests.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("catalogs")]
 
-PODS: Final = Resource("v1", "pods")
 KUBERNETES: Final = shipped_targets()["kubernetes"].read_text()
 CNI: Final = "by: cni-bandwidth"
 CNI_LINE: Final = 1 + next(at for at, line in enumerate(KUBERNETES.splitlines()) if CNI in line)

@@ -12,7 +12,7 @@ from pytest_kind import KindCluster
 
 from catalog.keys import ATTACHMENT_FINALIZER, RECORD
 from kube.api import Api, ApiError, Object, Resource
-from kube.kinds import GPU_ATTACHMENTS, MUTATING_WEBHOOKS, NAMESPACES, NODES
+from kube.kinds import GPU_ATTACHMENTS, MUTATING_WEBHOOKS, NAMESPACES, NODES, PODS
 from nodes.bound import RESOURCES
 from nodes.capacity import LABELS
 from tests.builders import container, pod
@@ -25,7 +25,6 @@ from tests.waiting import eventually
 
 pytestmark = pytest.mark.cluster
 
-PODS: Final = Resource("v1", "pods")
 PACKETS, CLOCK = "ecs-c7-2xlarge-0", "ecs-hfc7-2xlarge-0"  # nodes of the first and the fourth size
 INSTALLED: Final = {
     *("customresourcedefinitions", "apiservices", "speccatalogs", "controllerrevisions", "secrets", "leases"),

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from kube.api import Object, Resource
+from kube.api import Object
+from kube.kinds import PODS
 from tests.cluster import host, vm
 from tests.cluster.archives import PAUSE
 from tests.cluster.nodeconfig import HOST, VM
@@ -11,7 +12,6 @@ from tests.cluster.state import Cluster
 from tests.system.user import User
 from tests.waiting import eventually
 
-PODS: Final = Resource("v1", "pods")
 RUNNING_S: Final = 180.0  # software emulation on a busy machine
 NAMESPACE: Final = "default"
 # By runtime handler. All three run runc here: what RuntimeClass does can be seen all the same.

@@ -10,11 +10,11 @@ import pytest
 from catalog.keys import RECORD, SIZE
 from catalog.quantity import parse_cpu_m
 from kube.api import Object
-from kube.kinds import NODES
+from kube.kinds import NODES, PODS
 from tests.cluster import vm
 from tests.cluster.archives import AGNHOST, PAUSE
 from tests.cluster.nodeconfig import HOST, VM
-from tests.cluster.real.pods import NAMESPACE, OVERHEAD, PODS, create_pod
+from tests.cluster.real.pods import NAMESPACE, OVERHEAD, create_pod
 from tests.system.user import User
 from tests.waiting import eventually
 

@@ -9,8 +9,9 @@ from typing import Any, Final
 import pytest
 
 from kube.api import Api, Object
+from kube.kinds import PODS
 from tests.cluster.archives import PAUSE
-from tests.cluster.real.pods import NAMESPACE, PODS, restart_kubelets, state
+from tests.cluster.real.pods import NAMESPACE, restart_kubelets, state
 from tests.cluster.state import Cluster
 from tests.system.user import User
 from tests.waiting import eventually
