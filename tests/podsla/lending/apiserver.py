@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from podsla.gpu import GROUP
+from tests.waiting import eventually
 from webhook.certificate import issue_ca, issue_leaf
 
 WATCH_S = 20.0
@@ -192,6 +193,11 @@ def _merged(thing: Any, patch: Any) -> Any:
     return {key: value for key, value in {**thing, **merged}.items() if patch.get(key, 0) is not None}
 
 
+def _nobody_follows(server: FakeApiServer) -> bool:
+    server.drop_watches()
+    return not any(each.name.startswith("podsla-gpu-") for each in threading.enumerate())
+
+
 @contextmanager
 def serving(folder: Path) -> Iterator[FakeApiServer]:
     """Serve until the end of the block."""
@@ -201,5 +207,7 @@ def serving(folder: Path) -> Iterator[FakeApiServer]:
     try:
         yield server
     finally:
+        # Python's ssl leaves a socket open that was reset before its handshake: let nobody be about to connect.
+        eventually(lambda: _nobody_follows(server), "those who follow an attachment end")
         server.shutdown()
         server.server_close()
