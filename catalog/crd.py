@@ -29,7 +29,7 @@ def spec_catalog_crd() -> dict[str, Any]:
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
             "metadata": {"type": "object"},
-            "spec": structure.node(SPEC_CATALOG.fields["spec"], "spec"),
+            "spec": structure.node(SPEC_CATALOG["spec"], "spec"),
             "status": _STATUS,
         },
         "x-kubernetes-validations": [rule(f"size(self.metadata.name) <= {MAX_NAME}", too_long)],

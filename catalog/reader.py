@@ -1,8 +1,9 @@
 """Documents → `Catalog`, or every problem that keeps them from being one. Pure."""
 
-import re
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 from catalog.check import check_classes
@@ -23,7 +24,7 @@ from catalog.model import (
 from catalog.problems import InvalidError, Path, Problem, nearest, render_path
 from catalog.quantity import QuantityError
 from catalog.revision import revision_of
-from catalog.schema import SPEC_CATALOG, by_path, validate
+from catalog.schema import CATALOG_HEAD, CLASS_ITEM, MAX_SIZES, SIZE_ITEM, Fault, by_path, check, validate
 from catalog.yamltext import Document
 
 T = TypeVar("T", SandboxSize, SlaClass)
@@ -98,20 +99,44 @@ def read_catalog(documents: Iterable[Document]) -> Catalog:
 
 def read_part(document: Document) -> Part:
     """Read what is sound of one document, and name all that is not; it never raises."""
-    data, found = validate(document, SPEC_CATALOG)
-    problems, unread = list(found), set[str]()
-    if data is None:
-        data = _sound_part(document, found, unread)
-    if data is None:
-        return Part(document, problems=tuple(problems))
-    sizes = [Placed(read_size(f), document, ("spec", "sizes", i)) for i, f in _numbered(data["spec"]["sizes"])]
+    head, problems = validate(document, CATALOG_HEAD)
+    sizes: list[Placed[SandboxSize]] = []
     classes: list[Placed[SlaClass]] = []
-    for index, fields in _numbered(data["spec"]["classes"]):
-        path: Path = ("spec", "classes", index)
-        sla_class, faults = _read_class(fields, data["metadata"]["name"], document, path)
-        problems += faults
-        classes.append(Placed(sla_class, document, path))
+    unread: set[str] = set()
+    for path, item in _items(document, "sizes"):
+        size, faults = _size(json.dumps(item))
+        problems += _placed(document, path, faults)
+        sizes += [Placed(size, document, path)] if size else []
+        unread |= set() if size else {_ALL_SIZES}
+    for path, item in _items(document, "classes"):
+        fields, faults = check(item, CLASS_ITEM)
+        problems += _placed(document, path, faults)
+        if fields is None:
+            unread.add(str(item.get("name")) if isinstance(item, dict) else "")
+        elif head is not None:
+            sla_class, found = _read_class(fields, head["metadata"]["name"], document, path)
+            problems += found
+            classes.append(Placed(sla_class, document, path))
+    if head is None:
+        return Part(document, problems=tuple(problems))
     return Part(document, tuple(sizes), tuple(classes), tuple(problems), frozenset(unread))
+
+
+def _items(document: Document, group: str) -> Iterator[tuple[Path, Any]]:
+    """Give each size or class with its place; a catalogue that has none where they belong is its head's problem."""
+    items = by_path(document.data, f"spec.{group}")
+    return ((("spec", group, index), item) for index, item in enumerate(items if isinstance(items, list) else ()))
+
+
+@lru_cache(maxsize=MAX_SIZES)
+def _size(written: str) -> tuple[SandboxSize | None, tuple[Fault, ...]]:
+    """Read a size from its JSON, which is a key as well: an edited catalogue has most sizes of the one before."""
+    fields, faults = check(json.loads(written), SIZE_ITEM)
+    return None if fields is None else read_size(fields), faults
+
+
+def _placed(document: Document, path: Path, faults: Iterable[Fault]) -> list[Problem]:
+    return [document.problem((*path, *inner), message) for inner, message in faults]
 
 
 def join(parts: Sequence[Part]) -> Joined:
@@ -136,36 +161,7 @@ def join(parts: Sequence[Part]) -> Joined:
     )
 
 
-_ITEM = re.compile(r"spec\.(sizes|classes)\[(\d+)\]")
 _ALL_SIZES = "*"  # no name of a class: some size could not be read, so what sizes hold cannot be judged
-
-
-def _sound_part(document: Document, found: Sequence[Problem], unread: set[str]) -> dict[str, Any] | None:
-    """
-    Read what is sound beside faulty sizes and classes, so that one run names all problems; None where that is nothing.
-
-    Faulty items are blanked, not removed, so that every other one keeps its place; their names go to *unread*.
-    """
-    faulty = [_ITEM.match(problem.path) for problem in found]
-    if not isinstance(document.data, dict) or None in faulty:
-        return None
-    spec = {group: list(items) for group, items in document.data["spec"].items() if group in ("sizes", "classes")}
-    for group, index in {(match[1], int(match[2])) for match in faulty if match}:
-        item = spec[group][index]
-        unread.add(_ALL_SIZES if group == "sizes" else str(item.get("name")) if isinstance(item, dict) else "")
-        spec[group][index] = None
-    sound = {group: [item for item in items if item is not None] for group, items in spec.items()}
-    data, _ = validate(replace(document, data={**document.data, "spec": sound}), SPEC_CATALOG)
-    if data is None:
-        return None
-    for group, items in spec.items():
-        left = iter(data["spec"][group])
-        data["spec"][group] = [item and next(left) for item in items]
-    return data
-
-
-def _numbered(items: Sequence[dict[str, Any] | None]) -> Iterator[tuple[int, dict[str, Any]]]:
-    return ((index, fields) for index, fields in enumerate(items) if fields is not None)
 
 
 def make_catalog(sizes: Sequence[SandboxSize], classes: Sequence[SlaClass]) -> Catalog:

@@ -14,7 +14,8 @@ from typing import Any, Final, TypeAlias
 
 from catalog.problems import InvalidError, Path, Problem
 from catalog.quantity import render_cpu_m
-from catalog.schema import API_VERSION, SPEC_CATALOG, validate
+from catalog.reader import read_part
+from catalog.schema import API_VERSION
 from catalog.yamltext import Document
 
 Fields: TypeAlias = dict[str, Any]
@@ -204,9 +205,8 @@ def make_document(rows: Iterable[Mapping[str, str]], read: Reader, name: str, fi
         "spec": {"sizes": [size for _, size, _, _ in found], "sources": _sources(source for *_, source, _ in found)},
     }
     lines: dict[Path, int] = {("spec", "sizes", index): line for index, (*_, line) in enumerate(found)}
-    _, problems = validate(Document(document, file, lines), SPEC_CATALOG)
-    if problems:
-        raise InvalidError(problems)
+    if faulty := read_part(Document(document, file, lines)).problems:
+        raise InvalidError(faulty)
     return document
 
 

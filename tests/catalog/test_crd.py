@@ -40,7 +40,7 @@ def fields(rules: Any, path: str) -> Iterator[tuple[str, Schema]]:
 
 NODES = dict(nodes(ROOT))
 SPEC = {path: node for path, node in NODES.items() if path.startswith("spec")}
-FIELDS = dict(fields(SPEC_CATALOG.fields["spec"], "spec"))
+FIELDS = dict(fields(SPEC_CATALOG["spec"], "spec"))
 
 
 def test_the_file_in_manifests_is_the_one_that_the_schema_makes() -> None:
