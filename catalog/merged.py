@@ -46,6 +46,21 @@ def _read(thing: Object) -> MergedRevision:
     return MergedRevision(metadata["name"], metadata["annotations"][REVISION], thing["revision"], parts)
 
 
+def is_noted(accepted: Iterable[Kept], merged: Iterable[MergedRevision]) -> bool:
+    """
+    Tell whether there is a note of these specs together, so that a record that is written now is believed later.
+
+    A note counts whatever revision it names: another version of podsla may hash the same specs differently, and an
+    upgrade must not wait for it. Nothing at all needs no note.
+    """
+    parts = _parts(accepted)
+    return not parts or any(one.parts == parts for one in merged)
+
+
+def _parts(accepted: Iterable[Kept]) -> tuple[tuple[str, str], ...]:
+    return tuple((kept.catalog, kept.name) for kept in accepted)
+
+
 @dataclass(frozen=True, slots=True)
 class MergedPlan:
     """
@@ -76,7 +91,7 @@ def plan_merged(
         namespace: Where ControllerRevisions are kept.
     """
     delete = tuple(one.name for one in merged[KEPT_MERGED:] if one.revision not in used and one.revision != serving)
-    parts = tuple((kept.catalog, kept.name) for kept in accepted)
+    parts = _parts(accepted)
     number = merged[0].number + 1 if merged else 1
     same = next((one for one in merged if one.revision == serving and one.parts == parts), None)
     if same is None:

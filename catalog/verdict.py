@@ -90,6 +90,11 @@ def status_of(verdict: Verdict, thing: Object, now: datetime) -> dict[str, Any]:
     return {"status": changed} if changed else {}
 
 
+def settled(thing: Object, verdict: Verdict) -> Object:
+    """Make of an object what it will be once its status names what serves from now on."""
+    return {**thing, "status": {**(thing.get("status") or {}), "serving": verdict.serving}}
+
+
 def with_condition(conditions: Sequence[Object], new: Mapping[str, Any], now: datetime) -> list[Any]:
     """Put a condition in the place of the one of its type; its time is *now*, in UTC, where its status changed."""
     before: Mapping[str, Any] = next((c for c in conditions if c.get("type") == new["type"]), {})

@@ -1,14 +1,15 @@
 """EDGE: judges every edit of a catalogue, keeps the accepted ones as ControllerRevisions, and says so in the status."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from catalog.accept import Memo, judge
 from catalog.merged import needed, read_merged
 from catalog.stored import Kept, prune, read_kept, revision_object
-from catalog.verdict import Verdict, status_of
+from catalog.verdict import Verdict, settled, status_of
 from controller.metrics import Metrics
+from controller.serving import Serving
 from controller.world import Failures, World, patch_version
 from kube.api import Object
 from kube.events import post
@@ -22,11 +23,12 @@ class Catalogs:
     """
     Reconciles SpecCatalogs.
 
-    What is accepted is kept first and named in the status after: a crash in between leaves a revision nobody serves.
+    What is accepted is kept first, then what will serve together is noted, then the statuses name it: a crash in
+    between leaves revisions nobody serves.
     """
 
-    def __init__(self, world: World, metrics: Metrics) -> None:
-        self.world, self.metrics, self.memo = world, metrics, Memo()
+    def __init__(self, world: World, metrics: Metrics, serving: Serving) -> None:
+        self.world, self.metrics, self.serving, self.memo = world, metrics, serving, Memo()
 
     def reconcile(self) -> bool:
         """Judge all catalogues together; False where there is more to do."""
@@ -34,27 +36,42 @@ class Catalogs:
         kept = read_kept(self.world.revisions.items())
         verdicts = judge(catalogs, kept, self.memo, used_classes(self.world.bound()))
         by_name = {thing["metadata"]["name"]: thing for thing in catalogs}
-        failures = Failures()
+        failures, possible, new = Failures(), list[Verdict](), list[Object]()
         for verdict in verdicts:
             with failures.noted():
-                self._settle(verdict, by_name[verdict.catalog])
+                new += self._keep(verdict, by_name[verdict.catalog])
+                possible.append(verdict)
+        self._note(possible, by_name, new)
+        for verdict in possible:
+            with failures.noted():
+                self._say(verdict, by_name[verdict.catalog])
         failures.end()
         self.metrics.catalogs({verdict.catalog: verdict.accepted for verdict in verdicts})
         if not any(verdict.keep for verdict in verdicts):  # what was just kept is not seen here yet
             self._forget(catalogs, kept)
         return True
 
-    def _settle(self, verdict: Verdict, thing: Object) -> None:
-        """Keep what is accepted, then write the status, then tell."""
+    def _keep(self, verdict: Verdict, thing: Object) -> list[Object]:
+        """Keep what is accepted, and give what was written for it."""
         api, namespace, keep = self.world.api, self.world.namespace, verdict.keep
-        if keep is not None and keep.stored is None:
-            api.create(CONTROLLER_REVISIONS, revision_object(thing, keep.revision, keep.number, namespace), namespace)
-        elif keep is not None and keep.stored is not None:
-            api.patch(CONTROLLER_REVISIONS, keep.stored.name, {"revision": keep.number}, namespace=namespace)
-        body = status_of(verdict, thing, datetime.now(UTC))
-        if not body:
-            return
-        if patch_version(api, SPEC_CATALOGS, verdict.catalog, thing["metadata"]["resourceVersion"], body, "status"):
+        if keep is None:
+            return []
+        if keep.stored is not None:
+            number = {"revision": keep.number}
+            return [api.patch(CONTROLLER_REVISIONS, keep.stored.name, number, namespace=namespace)]
+        body = revision_object(thing, keep.revision, keep.number, namespace)
+        return [api.create(CONTROLLER_REVISIONS, body, namespace)]
+
+    def _note(self, verdicts: Sequence[Verdict], by_name: Mapping[str, Object], new: Sequence[Object]) -> None:
+        """Note what will serve together, if that is something else than now."""
+        after = {**by_name, **{v.catalog: settled(by_name[v.catalog], v) for v in verdicts}}
+        if any((by_name[v.catalog].get("status") or {}).get("serving") != v.serving for v in verdicts):
+            self.serving.note_ahead(after.values(), [*self.world.revisions.items(), *new])
+
+    def _say(self, verdict: Verdict, thing: Object) -> None:
+        """Write the status, then tell."""
+        body, version = status_of(verdict, thing, datetime.now(UTC)), thing["metadata"]["resourceVersion"]
+        if body and patch_version(self.world.api, SPEC_CATALOGS, verdict.catalog, version, body, "status"):
             self._tell(verdict, thing)
 
     def _tell(self, verdict: Verdict, thing: Object) -> None:

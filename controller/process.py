@@ -56,8 +56,8 @@ def reconcilers(world: World, metrics: Metrics) -> list[Task]:
     return [
         Task("certificates", Certificates(world, metrics).reconcile),
         Task("target", Targets(world, metrics).reconcile),
-        Task("catalogs", Catalogs(world, metrics).reconcile),
-        Task("serving", serving.reconcile),
+        Task("serving", serving.reconcile),  # first, so that what serves is noted before what will
+        Task("catalogs", Catalogs(world, metrics, serving).reconcile),
         Task("capacity", capacity.reconcile),
         Task("attachments", attachments.reconcile, lambda: attachments.due_s),
         Task("overlays", Overlays(world, serving).reconcile),

@@ -1,13 +1,18 @@
-"""EDGE: what serves, built once for everybody here who asks; and a note of it for every record that names it."""
+"""EDGE: what serves, built once for everybody here who asks; and a note of it for every record that names it.
+
+Replicas serve only what is noted, so a note is written before the statuses that make it serve.
+"""
 
 import logging
+from collections.abc import Iterable
 from typing import Final
 
 from catalog.accept import Memo
 from catalog.load import DEFAULT_TARGET, load_target
-from catalog.merged import plan_merged, read_merged
+from catalog.merged import MergedPlan, plan_merged, read_merged
 from catalog.served import Accepted, Served, build, find_accepted
 from controller.world import World
+from kube.api import Object
 from kube.kinds import CONTROLLER_REVISIONS
 
 _log: Final = logging.getLogger(__name__)
@@ -21,28 +26,44 @@ class Serving:
         self.default, self.memo = load_target(DEFAULT_TARGET), Memo()
         self.accepted: Accepted | None = None
         self._served: Served | None = None
+        self._ahead: tuple[object, Served] | None = None  # what was noted last before it served
 
     def current(self) -> Served | None:
         """Give what serves; None while nothing was found yet."""
         world = self.world
         found = find_accepted(world.catalogs.items(), world.revisions.items(), world.runtime_classes.items())
         if found is not None and (self.accepted is None or found.key != self.accepted.key):
-            self._served, self.accepted = build(found, self.default, self.memo), found
+            ahead = self._ahead if self._ahead and self._ahead[0] == found.key else None
+            self._served, self.accepted = ahead[1] if ahead else build(found, self.default, self.memo), found
         return self._served
 
     def reconcile(self) -> bool:
-        """Note which accepted specs the serving revision is made of."""
+        """Have the note of what serves be the newest, and forget those that nobody needs."""
         served, accepted, world = self.current(), self.accepted, self.world
         if served is None or accepted is None or not accepted.kept:
             return True
-        merged = read_merged(world.revisions.items())
-        plan = plan_merged(served.catalog.revision, accepted.kept, merged, world.used_revisions(), world.namespace)
-        if plan.create is not None:
-            world.api.create(CONTROLLER_REVISIONS, plan.create, world.namespace)
-            _log.info("serving", extra={"fields": {"revision": served.catalog.revision, "target": served.target.name}})
+        plan = self._plan(served, accepted)
+        self._create(plan, served)
         if plan.renew is not None:
             name, number = plan.renew
             world.api.patch(CONTROLLER_REVISIONS, name, {"revision": number}, namespace=world.namespace)
         for name in plan.delete:
             world.api.delete(CONTROLLER_REVISIONS, name, world.namespace)
         return True
+
+    def note_ahead(self, catalogs: Iterable[Object], revisions: Iterable[Object]) -> None:
+        """Note what will serve once the statuses are those of *catalogs*; a note that is there will do."""
+        found = find_accepted(catalogs, revisions, self.world.runtime_classes.items())
+        if found is not None and found.kept:
+            served = build(found, self.default, self.memo)
+            self._ahead = found.key, served
+            self._create(self._plan(served, found), served)
+
+    def _plan(self, served: Served, accepted: Accepted) -> MergedPlan:
+        world, merged = self.world, read_merged(self.world.revisions.items())
+        return plan_merged(served.catalog.revision, accepted.kept, merged, world.used_revisions(), world.namespace)
+
+    def _create(self, plan: MergedPlan, served: Served) -> None:
+        if plan.create is not None:
+            self.world.api.create(CONTROLLER_REVISIONS, plan.create, self.world.namespace)
+            _log.info("noted", extra={"fields": {"revision": served.catalog.revision, "target": served.target.name}})

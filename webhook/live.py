@@ -17,7 +17,7 @@ from flask import Flask
 from catalog.accept import Memo
 from catalog.fit import Index, compile_index
 from catalog.load import DEFAULT_TARGET, load_target
-from catalog.merged import catalog_of, read_merged
+from catalog.merged import catalog_of, is_noted, read_merged
 from catalog.served import build, find_accepted
 from catalog.stored import read_kept
 from kube.api import Api
@@ -60,6 +60,11 @@ class Live:
         self.namespaces.wait(wait_s)
         return self
 
+    def stop(self) -> None:
+        """Stop watching; what is served stays as it is."""
+        for watched in (self.catalogs, self.revisions, self.runtime_classes, self.namespaces):
+            watched.stop()
+
     def serving(self) -> Serving | None:
         """Give what is served now; None while the first lists are not read."""
         return self._serving if self.namespaces.synced else None
@@ -86,6 +91,8 @@ class Live:
         found = find_accepted(self.catalogs.items(), self.revisions.items(), self.runtime_classes.items())
         if found is None or found.key == self._key:
             return
+        if not is_noted(found.kept, read_merged(self.revisions.items())):
+            return  # of several statuses some are written; what served before is served until all of them are
         served = build(found, self.default, self.memo)
         index = compile_index(served.catalog, served.target)
         self._serving, self._key = Serving(index, self._earlier(index)), found.key

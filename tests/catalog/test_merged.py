@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from catalog.merged import KEPT_MERGED, catalog_of, needed, plan_merged, read_merged
+from catalog.merged import KEPT_MERGED, catalog_of, is_noted, needed, plan_merged, read_merged
 from catalog.stored import KEPT, Kept, last_good, prune, read_kept
 from tests.catalog.test_accept import NET, NET_AT_900, NODES, Cluster
 
@@ -115,6 +115,23 @@ def test_a_class_that_moves_changes_no_revision_and_is_noted_all_the_same(notes:
     notes.cluster.delete("teams")
     assert notes.reconcile() == first
     assert notes.floors_at(first) == {"net": 600_000}
+
+
+def test_only_what_served_together_is_noted(notes: Notes) -> None:
+    notes.reconcile()
+    before = notes.accepted()
+    assert not is_noted(before, ())
+    notes.cluster.edit("teams", NET_AT_900)
+    notes.cluster.edit("nodes", nodes(7))
+    notes.reconcile()
+    after = notes.accepted()
+
+    merged = read_merged(notes.things.values())
+    assert is_noted(before, merged)
+    assert is_noted(after, merged)
+    assert not is_noted([before[0], after[1]], merged), "an old and a new one that never served together"
+    assert not is_noted(after[:1], merged)
+    assert is_noted([], merged), "nothing at all needs no note"
 
 
 def test_what_lost_a_part_is_not_guessed(notes: Notes) -> None:

@@ -10,8 +10,8 @@ from kubernetes.client import ApiClient
 
 from catalog.accept import Memo
 from catalog.load import DEFAULT_TARGET, load_target
-from catalog.merged import read_merged
-from catalog.served import build, find_accepted
+from catalog.merged import is_noted, read_merged
+from catalog.served import Accepted, build, find_accepted
 from controller.metrics import Metrics
 from controller.process import reconcilers
 from controller.world import WEBHOOKS, World
@@ -92,13 +92,23 @@ def sizes(pps: str) -> dict[str, Any]:
     return {"sizes": [{"name": "lab.c.large", "vcpu": "4", "memory": "8Gi", "network": {"pps": pps}}]}
 
 
-def served_pps(api: Api) -> int | None:
-    """What a replica that starts now would serve; it must always find something once anything was accepted."""
+def accepted_now(api: Api) -> Accepted:
+    """What statuses say that serves; there must always be something once anything was accepted."""
     catalogs, revisions = list(api.list(SPEC_CATALOGS)), list(api.list(CONTROLLER_REVISIONS, NAMESPACE))
     found = find_accepted(catalogs, revisions, list(api.list(RUNTIME_CLASSES)))
     assert found is not None, "a status names a revision that is not kept"
-    sizes = build(found, load_target(DEFAULT_TARGET), Memo()).catalog.sizes
+    return found
+
+
+def served_pps(api: Api) -> int | None:
+    """The packets/s of what statuses say that serves."""
+    sizes = build(accepted_now(api), load_target(DEFAULT_TARGET), Memo()).catalog.sizes
     return sizes[0].figures[3] if sizes else None
+
+
+def noted(api: Api) -> bool:
+    """Whether replicas may serve it."""
+    return is_noted(accepted_now(api).kept, read_merged(api.list(CONTROLLER_REVISIONS, NAMESPACE)))
 
 
 def node_pps(api: Api) -> str | None:
@@ -129,14 +139,15 @@ def test_a_controller_that_dies_after_every_write_gets_there_and_shows_no_half_o
 
     publish(bare, "lab", sizes("2M"))
     publish(bare, "teams", {"classes": [{"name": "net", "fallback": ["nobody"]}]})
-    wrote = [(what, served_pps(bare), node_pps(bare)) for what in lives(bare)]
-    assert steps([pps for _, pps, _ in wrote]) == [1_000_000, 2_000_000]
-    assert steps([figure for _, _, figure in wrote]) == ["950k", "1900k"]
+    edit = [(what, served_pps(bare), node_pps(bare), noted(bare)) for what in lives(bare)]
+    assert steps([pps for _, pps, _, _ in edit]) == [1_000_000, 2_000_000]
+    assert steps([figure for _, _, figure, _ in edit]) == ["950k", "1900k"]
+    assert all(is_noted for *_, is_noted in edit), "no replica waits for what is written after the status"
 
     accepted = {thing["metadata"]["name"]: thing["status"]["conditions"][0]["status"] for thing in all_catalogs(bare)}
     assert accepted == {"lab": "True", "teams": "False"}
     merged = read_merged(bare.list(CONTROLLER_REVISIONS, NAMESPACE))
-    assert [[catalog for catalog, _ in one.parts] for one in merged] == [["lab", "teams"]] * 2
+    assert [[catalog for catalog, _ in one.parts] for one in merged] == [["lab", "teams"]] * 2 + [["lab"]]
     assert all(hook["clientConfig"]["caBundle"] for hook in hooks(bare))
 
 
