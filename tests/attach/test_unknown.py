@@ -2,9 +2,11 @@
 
 import errno
 import os
+import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -24,11 +26,11 @@ def _refuse(*_: object, **__: object) -> NoReturn:
     raise OSError(errno.EACCES, os.strerror(errno.EACCES))
 
 
-def processes(folder: Path, cgroup: str) -> HostProcesses:
-    """Write the /proc of one process, which may not be looked into."""
-    own = folder / str(PID)
+def processes(folder: Path, cgroup: str, pid: int = PID) -> HostProcesses:
+    """Write the /proc of one process."""
+    own = folder / str(pid)
     own.mkdir()
-    (own / "stat").write_text(f"{PID} (x) S {' '.join(['0'] * 18)} {TICKS} 0\n")
+    (own / "stat").write_text(f"{pid} (x) S {' '.join(['0'] * 18)} {TICKS} 0\n")
     (own / "cgroup").write_text(f"0::{cgroup}\n")
     (own / "comm").write_text("x\n")
     return HostProcesses(Hierarchy(CgroupVersion.V2, str(folder)), folder)
@@ -89,3 +91,31 @@ def test_what_can_not_be_read_is_unknown(
     with pytest.raises(Unknown) as unknown:
         ask(tmp_path, monkeypatch)
     assert unknown.value.reason == reason
+
+
+def test_a_process_is_held_before_it_is_looked_at_and_looked_at_before_it_is_signalled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I8: a number that came round again would be seen, for the process that is held is the one that is signalled."""
+    done: list[str] = []
+
+    def noted(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            done.append(f"read {arguments[0].name}" if name == "read" else name)
+            return real(*arguments, **options)
+
+        return call
+
+    with subprocess.Popen(["sleep", "60"]) as sleeping:
+        try:
+            web = processes(tmp_path, f"/kubepods/pod{POD}/{CID}", sleeping.pid)
+            with monkeypatch.context() as watched:
+                watched.setattr(os, "pidfd_open", noted("hold", os.pidfd_open))
+                watched.setattr(Path, "read_text", noted("read", Path.read_text))
+                watched.setattr(signal, "pidfd_send_signal", noted("signal", signal.pidfd_send_signal))
+                watched.setattr(os, "kill", lambda *_: pytest.fail("a number may be another process by now"))
+                assert web.signal(Process(sleeping.pid, TICKS), POD, signal.SIGKILL)
+            assert done == ["hold", "read stat", "read cgroup", "signal"]
+            assert sleeping.wait(timeout=20) == -signal.SIGKILL
+        finally:
+            sleeping.kill()

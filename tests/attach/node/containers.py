@@ -25,6 +25,7 @@ from tests.waiting import eventually
 PREFIX: Final = "podsla-attach-test-"
 SOURCE: Final = Path(__file__).parent / "workload.c"
 USER: Final = 1000
+GROUP: Final = 1001  # one more of its process
 ANSWER_DEADLINE_S: Final = 20.0
 _SEES: Final = {
     CgroupVersion.V1: 'umount /sys/fs/cgroup/unified || true; exec "$@"',  # crun takes no mixture
@@ -150,7 +151,7 @@ def spec(root: Path, control: Path, cgroup_path: str, options: Mapping[str, Any]
         *options.get("mounts", ()),
     ]
     process = {
-        "user": {"uid": USER, "gid": USER},
+        "user": {"uid": USER, "gid": USER, "additionalGids": [GROUP]},
         "args": [options.get("program", "/workload"), "/ctl/socket"],
         "cwd": "/",
         "env": ["PATH=/bin"],

@@ -8,10 +8,12 @@ import pytest
 
 from attach.case import CHECK_EVERY_S, CLEAN_CHECKS, TERM_WITHIN_S, VERIFY_WITHIN_S
 from attach.entry import Policy, Wish
+from attach.model import DeviceNode
 from attach.transitions import State
-from tests.attach.contract import held_by
+from tests.attach.contract import found, held_by
 from tests.attach.node.agents import Agents
 from tests.attach.node.world import RealWorkload, RealWorld
+from tests.waiting import eventually
 
 both_uses = pytest.mark.parametrize("use", ["open", "cuda"], ids=["a plain process", "as CUDA does"])
 
@@ -22,6 +24,15 @@ def lend(agents: Agents, container: RealWorkload, policy: Policy = Policy.WAIT) 
     agents.run(want)
     assert agents.state("u1") is State.ATTACHED
     return want, replace(want, release=True)
+
+
+def send(container: RealWorkload, other: RealWorkload, gpu: DeviceNode) -> None:
+    """Have a container open a device, send the descriptor to another pod's process, and close its own."""
+    assert container.holds(gpu.path) == 0
+    given = container.ask("give")
+    assert other.ask("take", fd=given.fd).error == 0
+    os.close(given.fd)
+    container.lets_go()
 
 
 @both_uses
@@ -52,11 +63,7 @@ def test_what_another_pod_has_open_is_quarantined_until_it_was_found_free_three_
 ) -> None:
     gpu, container, other, third = engine.devices[0], engine.start(), engine.start(), engine.start()
     _, released = lend(agents, container)
-    assert container.holds(gpu.path) == 0
-    given = container.ask("give")
-    assert other.ask("take", fd=given.fd).error == 0
-    os.close(given.fd)
-    container.lets_go()
+    send(container, other, gpu)
     waits = agents.wish(third, "u2", "GPU-0")
     agents.run(released, waits)
     agents.clock.ahead_s += VERIFY_WITHIN_S
@@ -81,8 +88,10 @@ def test_what_another_pod_has_open_is_quarantined_until_it_was_found_free_three_
 def test_terminate_ends_the_processes_that_have_it_open_and_no_other(
     engine: RealWorld, agents: Agents, use: str, *, deaf: bool
 ) -> None:
-    gpu, container = engine.devices[0], engine.start()
+    """Case 50: another pod's process, which was sent the descriptor, lives on, and the device is nobody's to give."""
+    gpu, container, other = engine.devices[0], engine.start(), engine.start()
     _, released = lend(agents, container, Policy.TERMINATE)
+    send(container, other, gpu)
     if deaf:
         assert container.ask(f"ignore {int(signal.SIGTERM)}").error == 0
     assert container.ask(f"stay {use} {gpu.path}").error == 0
@@ -94,6 +103,12 @@ def test_terminate_ends_the_processes_that_have_it_open_and_no_other(
         agents.run(released)
         assert len(held_by(engine, container, gpu)) == 1
         agents.clock.ahead_s += TERM_WITHIN_S
-    agents.run_until(State.RELEASED, "u1", released)
-    assert held_by(engine, container, gpu) == []
-    assert container.opens("/dev/null") == 0
+        agents.run(released)
+    eventually(lambda: held_by(engine, container, gpu) == [], "the pod's own process has ended")
+    agents.clock.ahead_s += VERIFY_WITHIN_S
+    agents.run(released)
+    entry = agents.entry("u1")
+    assert entry is not None
+    assert (entry.state, entry.reason) == (State.QUARANTINED, "HeldByOther")
+    assert [holder.process for holder in held_by(engine, other, gpu)] == [found(engine, other).init]
+    assert (container.opens("/dev/null"), other.opens("/dev/null")) == (0, 0)

@@ -13,7 +13,7 @@ from attach.errors import Gone, Refused
 from attach.model import Access, Container, DeviceNode, NodeState, Process, Target
 from attach.processes import HostProcesses
 from tests.attach.contract import attach, detach, found
-from tests.attach.node.containers import new_target
+from tests.attach.node.containers import GROUP, USER, new_target
 from tests.attach.node.world import RealWorld
 from tests.waiting import eventually
 
@@ -189,6 +189,28 @@ def test_a_container_in_a_sandbox_of_its_own_kernel_is_refused(world: RealWorld)
         assert refused.value.reason == "SandboxedRuntime"
     finally:
         program.unlink()
+
+
+@pytest.mark.parametrize(
+    ("mode", "user", "group", "opens"),
+    [
+        pytest.param(0o600, 0, 0, False, id="root's alone"),
+        pytest.param(0o600, USER, 0, True, id="its user's"),
+        pytest.param(0o660, 0, USER, True, id="its group's"),
+        pytest.param(0o660, 0, GROUP, True, id="another group's that it is in"),
+        pytest.param(0o660, 0, GROUP + 1, False, id="a group's that it is not in"),
+    ],
+)
+def test_it_is_opened_as_the_user_and_groups_of_the_container_may(
+    engine: RealWorld, mode: int, user: int, group: int, *, opens: bool
+) -> None:
+    gpu, web = engine.devices[0], engine.start()
+    container = found(engine, web)
+    attach(engine, container, gpu)
+    os.chown(web.inner.host_path(gpu.path), user, group)
+    web.inner.host_path(gpu.path).chmod(mode)
+    seen = web.opens(gpu.path), engine.nodes.access(container, gpu)
+    assert seen == ((0, Access.OPENS) if opens else (errno.EACCES, Access.FAILS))
 
 
 def test_the_helper_that_opens_devices_is_replaced_when_it_is_killed(world: RealWorld) -> None:

@@ -224,7 +224,6 @@ def test_one_that_never_stops_replacing_is_given_up_on_and_nothing_is_open(world
 @pytest.mark.parametrize(
     ("call", "code", "reason"),
     [
-        pytest.param("read", errno.EPERM, "ProgramUnreadable", id="case 6: a security module hides the program"),
         pytest.param("replace", errno.EINVAL, "KernelRefuses", id="case 8: a kernel without REPLACE"),
         pytest.param("replace", errno.E2BIG, "TooManyPrograms", id="no room"),
     ],
@@ -242,6 +241,35 @@ def test_what_the_kernel_refuses_is_refused_by_name_and_nothing_is_changed(
         Rules2(DisturbedBpf(call, refuse)).allow(container.cgroup, [gpu])
     assert refused.value.reason == reason
     assert codes(container.cgroup) == before
+    assert web.opens(gpu.path) == errno.EPERM
+
+
+class HidingBpf(Bpf):
+    """The kernel with a security module that gives nobody one of the programs."""
+
+    def __init__(self, hidden: int) -> None:
+        self._hidden = hidden
+
+    @contextmanager
+    def opened(self, number: int) -> Iterator[int]:
+        if number == self._hidden:
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        with super().opened(number) as fd:
+            yield fd
+
+
+@pytest.mark.parametrize("hidden", [0, 1], ids=["the first program", "the second program"])
+def test_a_program_that_is_hidden_is_refused_by_name_before_another_is_changed(world: RealWorld, hidden: int) -> None:
+    """Case 6."""
+    web, container, gpu = shown(world)
+    (original,) = programs(container.cgroup)
+    add(container.cgroup, devfilter.assemble([gpu.rdev], original.code))
+    before = [(each.number, each.code) for each in programs(container.cgroup)]
+    rules = Rules2(HidingBpf(before[hidden][0]))
+    with pytest.raises(Refused) as refused:
+        rules.allow(container.cgroup, [gpu])
+    assert refused.value.reason == "ProgramUnreadable"
+    assert [(each.number, each.code) for each in programs(container.cgroup)] == before
     assert web.opens(gpu.path) == errno.EPERM
 
 
