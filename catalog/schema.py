@@ -21,6 +21,7 @@ from catalog.yamltext import Document
 API_VERSION: Final = "podsla.io/v1beta1"
 MAX_SIZES: Final = 4096
 MAX_CLASSES: Final = 512
+MAX_BUDGETS: Final = 256
 
 Schema = dict[str, Any]
 
@@ -207,6 +208,8 @@ CLASS: Final = {
     ),
 }
 
+GPU_BUDGET: Final = {"namespaces": SELECTOR, "minutesPerDay": integer(required=True)}
+
 SPEC_CATALOG: Final = Rules(
     {
         "apiVersion": text(required=True, allowed=[API_VERSION]),
@@ -216,6 +219,7 @@ SPEC_CATALOG: Final = Rules(
             {
                 "sizes": many(one(SIZE), MAX_SIZES, default=[]),
                 "classes": many(one(CLASS), MAX_CLASSES, default=[]),
+                "gpuBudgets": many(one(GPU_BUDGET), MAX_BUDGETS, default=[]),
                 "sources": many(
                     one(
                         {
