@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 ReserveReason: TypeAlias = Literal[
     "Queued",
     "QuotaExceeded",
+    "BudgetSpent",
     "Scheduled",
     "TargetNotRunning",
     "Released",

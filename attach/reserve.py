@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from attach.api import Attachment, Condition, Type, placeholder_name
+from attach.budget import Budget
 from attach.placeholder import Pod, is_own, mutation
 from attach.reasons import Reason
 from catalog.problems import nearest
@@ -51,6 +52,8 @@ class Seen:
         position: Its place among those that wait, from 1.
         missing_s: For how long the placeholder has been missing.
         withdrawn: It was deleted a moment ago, as it was seen: bound to no node.
+        budget: GPU-minutes of its namespace; None: it may hold what it likes.
+        noted: All that it has held stands in the ledger.
         now_s: Since 1970.
     """
 
@@ -64,6 +67,13 @@ class Seen:
     over_quota: bool = False
     missing_s: float = 0.0
     withdrawn: bool = False
+    budget: Budget | None = None
+    noted: bool = True
+
+    @property
+    def spent(self) -> Budget | None:
+        """The budget of its namespace, where it is used up."""
+        return self.budget if self.budget is not None and self.budget.spent else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +104,13 @@ class Withdraw:
 
 
 @dataclass(frozen=True, slots=True)
+class TakeBack:
+    """Ask for its release in the client's place."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Unclaim:
     """Take the finalizer off: nothing is held."""
 
@@ -110,7 +127,7 @@ class Idle:
     for_s: float | None = None
 
 
-Action = Claim | Report | Reserve | Withdraw | Unclaim | Remove | Idle
+Action = Claim | Report | Reserve | Withdraw | TakeBack | Unclaim | Remove | Idle
 
 
 def decide(attachment: Attachment, seen: Seen) -> Action:
@@ -120,7 +137,7 @@ def decide(attachment: Attachment, seen: Seen) -> Action:
     if not attachment.finalized:
         return Idle() if attachment.deleting else Claim(seen.target)
     if attachment.with_agent and seen.node is not None:
-        return Report({"queuePosition": 0}) if attachment.status.queue_position else Idle()
+        return _with_agent(attachment, seen)
     own = seen.placeholder is not None and is_own(seen.placeholder, attachment)
     if attachment.status.placeholder is not None and seen.placeholder is not None and not own:
         message = f"pod {seen.placeholder.name} has the name of the placeholder and is none; delete it and ask again"
@@ -136,6 +153,14 @@ def decide(attachment: Attachment, seen: Seen) -> Action:
     return _reserve(attachment, seen)
 
 
+def _with_agent(attachment: Attachment, seen: Seen) -> Action:
+    if attachment.status.queue_position:
+        return Report({"queuePosition": 0})
+    if seen.spent is None or attachment.spec.release or attachment.deleting:
+        return Idle()
+    return TakeBack(f"it is taken back: {seen.spent}")
+
+
 def _after_the_end(attachment: Attachment, seen: Seen) -> Action:
     if attachment.status.queue_position:  # its agent was faster than our word that it waits no more
         return Report({"queuePosition": 0})
@@ -143,7 +168,7 @@ def _after_the_end(attachment: Attachment, seen: Seen) -> Action:
     if pod is not None and is_own(pod, attachment):
         return Idle(LOOK_AGAIN_S) if pod.deleting else Withdraw(pod)
     if attachment.finalized:
-        return Unclaim()
+        return Unclaim() if seen.noted else Idle(LOOK_AGAIN_S)
     left_s = (attachment.finished_s or 0.0) + attachment.spec.ttl_s - seen.now_s
     if attachment.deleting:
         return Idle()
@@ -221,6 +246,10 @@ def _settle(attachment: Attachment, seen: Seen) -> Report | None:
 
 def _reserve(attachment: Attachment, seen: Seen) -> Action:
     pod, intent = seen.placeholder, attachment.status.placeholder
+    if seen.spent is not None and (intent is None or (not pod.node if pod else not intent.uid)):
+        return _spent(attachment, seen, seen.spent)
+    if seen.withdrawn and pod is None and intent is not None:
+        return Report({"placeholder": None})
     if intent is None:
         if not seen.next:
             return _queued(attachment, seen)
@@ -239,6 +268,15 @@ def _reserve(attachment: Attachment, seen: Seen) -> Action:
             return _end(Type.FAILED, "PlaceholderMutated", message)
         return Report({"placeholder": {"name": pod.name, "uid": pod.uid}})
     return _reserved(attachment, pod)
+
+
+def _spent(attachment: Attachment, seen: Seen, budget: Budget) -> Action:
+    """Let it wait for the next day, and reserve nothing meanwhile."""
+    if seen.placeholder is not None and attachment.status.placeholder is not None:
+        return Idle(LOOK_AGAIN_S) if seen.placeholder.deleting else Withdraw(seen.placeholder)
+    if attachment.status.placeholder is not None:
+        return Report({"placeholder": None})
+    return _wait(attachment, "BudgetSpent", f"in namespace {attachment.namespace} {budget}", 0)
 
 
 def _reserved(attachment: Attachment, pod: Pod) -> Action:

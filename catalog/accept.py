@@ -59,7 +59,7 @@ def parse(thing: Object) -> Parsed:
     sizes, classes = [size.value for size in part.sizes], [sla_class.value for sla_class in part.classes]
     unique = all(len({item.name for item in items}) == len(items) for items in (sizes, classes))
     sound = unique and not part.problems
-    return Parsed(part, make_catalog(sizes, classes).revision if sound else None)
+    return Parsed(part, make_catalog(sizes, classes, part.budgets).revision if sound else None)
 
 
 class Memo:
@@ -315,4 +315,4 @@ def merge_parts(parts: Sequence[Part]) -> Merged:
     joined = join(parts)
     known = {sla_class.name for sla_class in joined.classes}
     classes = [replace(c, fallback=tuple(name for name in c.fallback if name in known)) for c in joined.classes]
-    return Merged(make_catalog(joined.sizes, classes), tuple(map(str, sorted(set(joined.problems)))))
+    return Merged(make_catalog(joined.sizes, classes, joined.budgets), tuple(map(str, sorted(set(joined.problems)))))

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from catalog.dimension import DIMENSIONS, Dimension, render
-from catalog.model import Catalog, Requirement, SandboxSize, SizeGpu, SlaClass
+from catalog.model import Catalog, GpuBudget, Requirement, SandboxSize, SizeGpu, SlaClass
 from catalog.quantity import render_bytes, render_cpu_m
 
 T = TypeVar("T")
@@ -91,12 +91,13 @@ class CatalogDiff:
     classes_added: tuple[str, ...] = ()
     classes_removed: tuple[str, ...] = ()
     classes_changed: tuple[ClassChange, ...] = ()
+    budgets: tuple[FieldChange, ...] = ()
 
     @property
     def empty(self) -> bool:
         """Whether nothing differs."""
         sizes = self.sizes_added or self.sizes_removed or self.sizes_changed
-        return not (sizes or self.classes_added or self.classes_removed or self.classes_changed)
+        return not (sizes or self.classes_added or self.classes_removed or self.classes_changed or self.budgets)
 
 
 def diff_catalogs(old: Catalog, new: Catalog) -> CatalogDiff:
@@ -114,6 +115,7 @@ def diff_catalogs(old: Catalog, new: Catalog) -> CatalogDiff:
             ClassChange(a.name, _field_changes(_class_fields(a), _class_fields(b)))
             for a, b in _differing(old.classes, new.classes)
         ),
+        budgets=_field_changes(_budgets(old.gpu_budgets), _budgets(new.gpu_budgets)),
     )
 
 
@@ -182,6 +184,14 @@ def _class_fields(c: SlaClass) -> dict[str, str]:
     return {path: text for path, text in fields.items() if text is not None}
 
 
+def _budgets(budgets: tuple[GpuBudget, ...]) -> dict[str, str]:
+    """Write budgets as namespaces → minutes; of several of one selector, the smallest holds."""
+    return {
+        render_selector(budget.namespaces or ()): f"{budget.minutes_per_day} GPU-minutes a day"
+        for budget in reversed(budgets)
+    }
+
+
 def render_selector(requirements: tuple[Requirement, ...]) -> str:
     """Write the conditions of a label selector for a person."""
     parts = [f"{r.key} {r.operator} {', '.join(r.values)}".strip() for r in requirements]
@@ -199,7 +209,7 @@ def render_diff(diff: CatalogDiff) -> list[str]:
     lines += [f"+ class {name}" for name in diff.classes_added]
     for sla_class in diff.classes_changed:
         lines += [f"~ class {sla_class.name}: {change}" for change in sla_class.fields]
-    return lines
+    return lines + [f"~ GPU budget of {change}" for change in diff.budgets]
 
 
 def dump_diff(diff: CatalogDiff) -> dict[str, Any]:
@@ -220,6 +230,7 @@ def dump_diff(diff: CatalogDiff) -> dict[str, Any]:
             "removed": list(diff.classes_removed),
             "changed": [{"name": c.name, "fields": _dump_fields(c.fields)} for c in diff.classes_changed],
         },
+        "gpuBudgets": [{"namespaces": c.path, "old": c.old, "new": c.new} for c in diff.budgets],
     }
 
 

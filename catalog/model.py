@@ -179,6 +179,24 @@ class SlaClass:
 
 
 @dataclass(frozen=True, slots=True)
+class GpuBudget:
+    """
+    How many GPU-minutes a namespace may hold in a day.
+
+    Attributes:
+        namespaces: Labels of the namespaces that it is for, each by itself; None: every namespace.
+    """
+
+    namespaces: tuple[Requirement, ...] | None
+    minutes_per_day: int
+
+    @property
+    def order(self) -> tuple[int, str]:
+        """A total order: the order of a file changes nothing."""
+        return self.minutes_per_day, repr(self.namespaces)
+
+
+@dataclass(frozen=True, slots=True)
 class Catalog:
     """
     All catalogues that a cluster serves, as one value.
@@ -187,8 +205,17 @@ class Catalog:
         sizes: In the order in which they are tried.
         classes: By name, sorted.
         revision: "sha256:" and the hash of the normalised model; see `catalog.revision`.
+        gpu_budgets: In their order, the smallest first.
     """
 
     sizes: tuple[SandboxSize, ...]
     classes: Mapping[str, SlaClass]
     revision: str
+    gpu_budgets: tuple[GpuBudget, ...] = ()
+
+    def gpu_minutes(self, namespace_labels: Mapping[str, str]) -> int | None:
+        """Say how many GPU-minutes a namespace with these labels may hold in a day; None: as many as it likes."""
+        for budget in self.gpu_budgets:
+            if budget.namespaces is None or all(r.matches(namespace_labels) for r in budget.namespaces):
+                return budget.minutes_per_day
+        return None

@@ -12,6 +12,7 @@ from catalog.model import (
     Catalog,
     ClassGpu,
     Deprecation,
+    GpuBudget,
     GpuMode,
     Requirement,
     Reserve,
@@ -66,6 +67,7 @@ class Part:
     classes: tuple[Placed[SlaClass], ...] = ()
     problems: tuple[Problem, ...] = ()
     unread: frozenset[str] = frozenset()
+    budgets: tuple[GpuBudget, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ class Joined:
     classes: tuple[SlaClass, ...]
     problems: tuple[Problem, ...]
     taken: frozenset[Problem]
+    budgets: tuple[GpuBudget, ...] = ()
 
 
 def read_catalog(documents: Iterable[Document]) -> Catalog:
@@ -94,7 +97,7 @@ def read_catalog(documents: Iterable[Document]) -> Catalog:
     joined = join([read_part(document) for document in documents])
     if joined.problems:
         raise InvalidError(joined.problems)
-    return make_catalog(joined.sizes, joined.classes)
+    return make_catalog(joined.sizes, joined.classes, joined.budgets)
 
 
 def read_part(document: Document) -> Part:
@@ -119,7 +122,8 @@ def read_part(document: Document) -> Part:
             classes.append(Placed(sla_class, document, path))
     if head is None:
         return Part(document, problems=tuple(problems))
-    return Part(document, tuple(sizes), tuple(classes), tuple(problems), frozenset(unread))
+    budgets = tuple(_read_budget(fields) for fields in head["spec"]["gpuBudgets"])
+    return Part(document, tuple(sizes), tuple(classes), tuple(problems), frozenset(unread), budgets)
 
 
 def _items(document: Document, group: str) -> Iterator[tuple[Path, Any]]:
@@ -158,17 +162,21 @@ def join(parts: Sequence[Part]) -> Joined:
         classes=tuple(sla_class.value for sla_class in classes.values()),
         problems=(*problems, *taken),
         taken=frozenset(taken),
+        budgets=tuple(budget for part in parts for budget in part.budgets),
     )
 
 
 _ALL_SIZES = "*"  # no name of a class: some size could not be read, so what sizes hold cannot be judged
 
 
-def make_catalog(sizes: Sequence[SandboxSize], classes: Sequence[SlaClass]) -> Catalog:
-    """Order sizes and classes and hash them: the order of a file changes nothing."""
+def make_catalog(
+    sizes: Sequence[SandboxSize], classes: Sequence[SlaClass], budgets: Iterable[GpuBudget] = ()
+) -> Catalog:
+    """Order sizes, classes and budgets and hash them: the order of a file changes nothing."""
     ordered = tuple(sorted(sizes, key=lambda size: size.order))
     named = {c.name: c for c in sorted(classes, key=lambda sla_class: sla_class.name)}
-    return Catalog(ordered, named, revision_of(ordered, named))
+    least_first = tuple(sorted(set(budgets), key=lambda budget: budget.order))
+    return Catalog(ordered, named, revision_of(ordered, named, least_first), least_first)
 
 
 def _keep(kept: dict[str, Placed[T]], new: Placed[T], problems: list[Problem], taken: list[Problem]) -> None:
@@ -260,6 +268,10 @@ def _read_class(
         if deprecated
         else None,
     ), problems
+
+
+def _read_budget(fields: Mapping[str, Any]) -> GpuBudget:
+    return GpuBudget(read_selector(fields["namespaces"]) if "namespaces" in fields else None, fields["minutesPerDay"])
 
 
 def read_selector(fields: Mapping[str, Any]) -> tuple[Requirement, ...]:

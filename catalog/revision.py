@@ -9,19 +9,23 @@ from typing import Any
 import orjson
 
 from catalog.dimension import Dimension
-from catalog.model import SandboxSize, SlaClass
+from catalog.model import GpuBudget, SandboxSize, SlaClass
 
 
-def revision_of(sizes: Sequence[SandboxSize], classes: Mapping[str, SlaClass]) -> str:
+def revision_of(
+    sizes: Sequence[SandboxSize], classes: Mapping[str, SlaClass], budgets: Sequence[GpuBudget] = ()
+) -> str:
     """
     Hash the normalised model: integers, defaults filled in, sorted by name.
 
     Which catalogue object a class stands in is left out, so that a move changes no revision.
     """
-    model = {
+    model: dict[str, Any] = {
         "sizes": {size.name: canonical(size) for size in sizes},
         "classes": {name: canonical(sla_class, without="catalog") for name, sla_class in classes.items()},
     }
+    if budgets:  # so that a catalogue without any has the revision that it always had
+        model["gpuBudgets"] = [canonical(budget) for budget in budgets]
     return "sha256:" + hashlib.sha256(orjson.dumps(model, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 

@@ -22,6 +22,7 @@ from catalog.yamltext import Document
 API_VERSION: Final = "podsla.io/v1beta1"
 MAX_SIZES: Final = 4096
 MAX_CLASSES: Final = 512
+MAX_BUDGETS: Final = 256
 
 Schema = dict[str, Any]
 _EMPTY: Final = "is empty; give it a value or leave it out"
@@ -222,6 +223,7 @@ CLASS: Final = {
     ),
 }
 
+GPU_BUDGET: Final = {"namespaces": SELECTOR, "minutesPerDay": integer(required=True)}
 _SOURCE: Final = {"family": text(required=True), "snapshot": text(), "source": text(required=True), "notes": text()}
 
 
@@ -235,6 +237,7 @@ def _spec_catalog(**items: Schema) -> Schema:
             {
                 "sizes": {"type": "list", "maxlength": MAX_SIZES, "default": [], **items["sizes"]},
                 "classes": {"type": "list", "maxlength": MAX_CLASSES, "default": [], **items["classes"]},
+                "gpuBudgets": many(one(GPU_BUDGET), MAX_BUDGETS, default=[]),
                 "sources": many(one(_SOURCE), 1024, default=[]),
             },
             required=True,

@@ -11,10 +11,11 @@ from typing import Any, Final
 from attach.api import Attachment, Condition, Type, merge_conditions, parse_attachment, parse_time, placeholder_name
 from attach.placeholder import Pod, placeholder, read_pod
 from attach.queue import Lane, Waiting, next_of, order
-from attach.reserve import Action, Claim, Idle, Node, Remove, Report, Reserve, Seen, Unclaim, Withdraw, decide
+from attach.reserve import Action, Claim, Idle, Node, Remove, Report, Reserve, Seen, TakeBack, Unclaim, Withdraw, decide
 from catalog.keys import ATTACHMENT_FINALIZER
 from catalog.problems import InvalidError
 from catalog.quantity import QuantityError, parse_integer
+from controller.budgets import Budgets
 from controller.metrics import Metrics
 from controller.serving import Serving
 from controller.world import Failures, World
@@ -29,6 +30,7 @@ TARGET_KEPT_S: Final = 5.0  # a target that goes takes its attachment along, whi
 GRACE_S: Final = 1  # of a placeholder with which nothing is held any more
 DEFAULT_IMAGE: Final = "docker.io/podsla/podsla:dev"  # of a controller that runs beside the cluster
 
+_SCARCE: Final = ("QuotaExceeded", "BudgetSpent")
 _log: Final = logging.getLogger(__name__)
 
 
@@ -44,7 +46,7 @@ class Attachments:
 
     def __init__(self, world: World, metrics: Metrics, serving: Serving) -> None:
         self.world, self.metrics, self.serving = world, metrics, serving
-        self.due_s = LONGEST_S
+        self.due_s, self.budgets = LONGEST_S, Budgets(world, serving)
         self._not_before_s: dict[str, float] = {}  # by UID, on the monotonic clock: when quota is tried again
         self._missing_since_s: dict[str, float] = {}
         self._targets: dict[str, tuple[float, Object | None]] = {}
@@ -54,6 +56,8 @@ class Attachments:
         """Bring every attachment as far as it goes now."""
         self._read, self.due_s = dict(self._readable()), LONGEST_S
         failures = Failures()
+        with failures.noted():
+            self.budgets.look(attachment for _, attachment in self._read.values())
         for uid in sorted(self._read, key=lambda uid: (self._read[uid][1].created_s, uid)):
             with failures.noted():
                 self._advance(uid)
@@ -116,7 +120,7 @@ class Attachments:
             return False, 0
         same = [other for _, other in self._read.values() if _lane(other) == lane]
         same = [other for other in same if other.uid != attachment.uid] + [attachment]
-        waiting = [Waiting(one.uid, one.namespace, one.created_s) for one in same if _waits(one)]
+        waiting = [Waiting(one.uid, one.namespace, one.created_s) for one in same if self._may_wait(one)]
         served: dict[str, float] = {}
         for one in same:
             if one.status.placeholder is not None:
@@ -127,6 +131,10 @@ class Attachments:
         blocked = {uid for uid, until_s in self._not_before_s.items() if until_s > now_s}
         may = not pending and next_of(ordered, blocked) == attachment.uid
         return may, ordered.index(attachment.uid) + 1 + pending if attachment.uid in ordered else 0
+
+    def _may_wait(self, attachment: Attachment) -> bool:
+        budget = self.budgets.of(attachment.namespace) if _waits(attachment) else None
+        return _waits(attachment) and (budget is None or not budget.spent)
 
     def _placeholder(self, attachment: Attachment) -> Pod | None:
         found = self.world.placeholders.get(placeholder_name(attachment.uid), attachment.namespace)
@@ -175,6 +183,8 @@ class Step:
             over_quota=self.over_quota,
             missing_s=self.all.missing_s(attachment.uid, missing=bool(uid) and (pod is None or pod.uid != uid)),
             withdrawn=self.withdrawn,
+            budget=self.all.budgets.of(attachment.namespace),
+            noted=self.all.budgets.has(attachment),
         )
 
     def _look(self) -> Pod | None:
@@ -212,6 +222,8 @@ class Step:
                 return self._reserve()
             case Withdraw(pod):
                 return self._withdraw(pod)
+            case TakeBack(message):
+                return self._take_back(message)
             case Unclaim():
                 left = [one for one in self.thing["metadata"].get("finalizers") or () if one != ATTACHMENT_FINALIZER]
                 return self._patch({"metadata": {"finalizers": left}})
@@ -234,6 +246,7 @@ class Step:
         if self.refused:
             self.all.try_again(attachment.uid)
             self.refused, self.over_quota = "", False
+        self.withdrawn = False
         if not self._patch({"status": fields}, "status"):
             return False
         for condition in conditions:
@@ -241,12 +254,19 @@ class Step:
                 self._tell(condition)
         return True
 
+    def _take_back(self, message: str) -> bool:
+        if not self._patch({"spec": {"release": True}}):
+            return False
+        self.target_thing = self.api.get(PODS, self.attachment.spec.pod_name, self.namespace)
+        self._tell(Condition(Type.ATTACHED, False, "BudgetSpent", message))
+        return True
+
     def _tell(self, condition: Condition) -> None:
         """Say it on the attachment and on its pod."""
         fields = {"attachment": str(self.attachment), "reason": condition.reason, "message": condition.message}
         _log.info("attachment", extra={"fields": fields})
         for about in filter(None, (self.thing, self.target_thing)):
-            kind: Any = "Warning" if condition.kind is Type.FAILED or condition.reason == "QuotaExceeded" else "Normal"
+            kind: Any = "Warning" if condition.kind is Type.FAILED or condition.reason in _SCARCE else "Normal"
             post(self.api, about, kind=kind, reason=condition.reason, action="Reserve", note=condition.message)
 
     def _patch(self, body: Mapping[str, Any], subresource: str = "") -> bool:

@@ -12,6 +12,7 @@ from kube.kinds import (
     CONTROLLER_REVISIONS,
     GPU_ATTACHMENTS,
     MUTATING_WEBHOOKS,
+    NAMESPACES,
     NODES,
     PODS,
     RUNTIME_CLASSES,
@@ -21,6 +22,7 @@ from kube.kinds import (
 from kube.watch import Watched, without_managed_fields
 from nodes.bound import Bound, keep_promises, read_bound
 
+LEDGER: Final = "podsla-gpu-ledger"  # a ConfigMap: what was held of GPUs today
 WEBHOOKS: Final = (
     (MUTATING_WEBHOOKS, "podsla"),
     (VALIDATING_WEBHOOKS, "podsla"),
@@ -92,6 +94,9 @@ class World:
         self.revisions = Watched(api, CONTROLLER_REVISIONS, namespace=namespace, on_change=on_change)
         named = {"fieldSelector": f"metadata.name={TARGET_CONFIG_MAP}"}
         self.targets = Watched(api, CONFIG_MAPS, namespace=namespace, selectors=named, on_change=on_change)
+        own = {"fieldSelector": f"metadata.name={LEDGER}"}
+        self.ledger = Watched(api, CONFIG_MAPS, namespace=namespace, selectors=own, on_change=on_change)
+        self.namespaces = Watched(api, NAMESPACES, on_change=on_change, keep=labels_only)
         self.runtime_classes = Watched(api, RUNTIME_CLASSES, on_change=on_change)
         self.nodes = Watched(api, NODES, on_change=on_change, keep=node_figures)
         # Pods wake nobody: they come and go all the time, and what they hold back is looked at every few seconds.
@@ -112,6 +117,8 @@ class World:
             self.catalogs,
             self.revisions,
             self.targets,
+            self.ledger,
+            self.namespaces,
             self.runtime_classes,
             self.nodes,
             self.pods,
@@ -150,6 +157,12 @@ class World:
     def synced(self) -> bool:
         """Whether everything was read whole at least once."""
         return all(watched.synced for watched in self._all)
+
+
+def labels_only(thing: Object) -> Object:
+    """Keep of an object its name and its labels."""
+    metadata = thing["metadata"]
+    return {"metadata": {key: metadata[key] for key in ("name", "uid", "labels", "resourceVersion") if key in metadata}}
 
 
 def node_figures(node: Object) -> Object:

@@ -168,4 +168,4 @@ def _catalog(thing: Object) -> Catalog:
     part = parse(thing).part
     sizes = {size.value.name: size.value for size in part.sizes}
     classes = {sla_class.value.name: sla_class.value for sla_class in part.classes}
-    return make_catalog(list(sizes.values()), list(classes.values()))
+    return make_catalog(list(sizes.values()), list(classes.values()), part.budgets)

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attach.api import Attachment, Condition, Type, merge_conditions, parse_attachment, placeholder_name
+from attach.budget import Budget
 from attach.placeholder import Pod, mutation, placeholder, read_pod
 from attach.reasons import Reason
-from attach.reserve import Action, Claim, Idle, Node, Remove, Report, Reserve, Seen, Unclaim, Withdraw, decide
+from attach.reserve import Action, Claim, Idle, Node, Remove, Report, Reserve, Seen, TakeBack, Unclaim, Withdraw, decide
 from tests.attach.test_api import NOW, attachment
 from tests.sample import answer
 from webhook.decision import Ignore, Skip
@@ -52,6 +53,11 @@ NAMED: dict[str, Any] = {**SETTLED, "placeholder": {"name": placeholder_name("u1
 KNOWN: dict[str, Any] = {**SETTLED, "placeholder": {"name": placeholder_name("u1"), "uid": "h1"}}
 RELEASED = Condition(Type.RELEASED, True, "Released", "")
 ATTACHED = Condition(Type.ATTACHED, True, "Attached", "")
+LEFT, SPENT = Budget(10, 599, NOW_S), Budget(10, 660, NOW_S)
+SAID_SPENT = (
+    "11 of its 10 GPU-minutes of today are used; there are more from 2026-01-02T03:05:05Z on, "
+    "or ask the owner of the catalogue"
+)
 
 
 @pytest.mark.parametrize(
@@ -106,6 +112,33 @@ ATTACHED = Condition(Type.ATTACHED, True, "Attached", "")
         pytest.param(
             asked(**KNOWN, spec={"release": True}), seen(), Idle(2.0), id="gone unseen: the agent may have had it"
         ),
+        pytest.param(asked(**NAMED), seen(budget=LEFT), Reserve(), id="a second is left of the budget"),
+        pytest.param(asked(**NAMED), seen(budget=SPENT), Report({"placeholder": None}), id="spent before it was made"),
+        pytest.param(
+            asked(**KNOWN), seen(budget=SPENT, placeholder=holding()), Withdraw(holding()), id="spent while it waits"
+        ),
+        pytest.param(
+            asked(**KNOWN), seen(budget=SPENT, withdrawn=True), Report({"placeholder": None}), id="withdrawn, and waits"
+        ),
+        pytest.param(
+            asked(**SETTLED),
+            seen(budget=SPENT, placeholder=holding(attachment="other")),
+            Report(
+                {"queuePosition": 0},
+                (Condition(Type.RESERVED, False, "BudgetSpent", f"in namespace team-a {SAID_SPENT}"),),
+            ),
+            id="another's pod is left alone",
+        ),
+        pytest.param(
+            asked(ATTACHED, **KNOWN),
+            seen(budget=SPENT),
+            TakeBack(f"it is taken back: {SAID_SPENT}"),
+            id="held, and spent",
+        ),
+        pytest.param(
+            asked(ATTACHED, **KNOWN, spec={"release": True}), seen(budget=SPENT), Idle(), id="taken back once"
+        ),
+        pytest.param(asked(RELEASED, **KNOWN), seen(noted=False), Idle(2.0), id="first the ledger, then the finalizer"),
     ],
 )
 def test_the_next_write(thing: Attachment, world: Seen, expected: Action) -> None:
@@ -224,6 +257,8 @@ WORLDS = st.builds(
     over_quota=st.booleans(),
     missing_s=st.sampled_from([0.0, 20.0]),
     withdrawn=st.booleans(),
+    budget=st.sampled_from([None, LEFT, SPENT]),
+    noted=st.booleans(),
 )
 SAID = st.lists(st.builds(Condition, st.sampled_from(Type), st.booleans(), st.just("R"), st.just("")), max_size=3)
 
@@ -257,4 +292,5 @@ def test_nothing_ends_while_a_node_may_hold_it(
         assert thing.status.placeholder is not None
     if isinstance(action, Unclaim):
         assert thing.is_finished
+        assert world.noted
         assert held is None or held.attachment != thing.uid

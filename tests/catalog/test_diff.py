@@ -16,6 +16,7 @@ from catalog.model import (
     Catalog,
     ClassGpu,
     Deprecation,
+    GpuBudget,
     GpuMode,
     Requirement,
     Reserve,
@@ -176,7 +177,24 @@ def test_a_diff_is_also_data() -> None:
             "removed": [],
             "changed": [{"name": "web", "fields": [{"path": "runtime", "old": None, "new": "rund"}]}],
         },
+        "gpuBudgets": [],
     }
+
+
+def test_a_budget_is_told_by_its_namespaces_with_both_figures() -> None:
+    edge = (Requirement("team", "In", ("edge",)),)
+    old = make_catalog([], [], [GpuBudget(edge, 600), GpuBudget(edge, 900), GpuBudget(None, 60)])
+    new = make_catalog([], [], [GpuBudget(edge, 300)])
+
+    diff = diff_catalogs(old, new)
+
+    assert render_diff(diff)[1:] == [
+        "~ GPU budget of every namespace 60 GPU-minutes a day → not set",
+        "~ GPU budget of team In edge 600 GPU-minutes a day → 300 GPU-minutes a day",
+    ]
+    assert [each["namespaces"] for each in dump_diff(diff)["gpuBudgets"]] == ["every namespace", "team In edge"]
+    assert not diff.empty
+    assert diff_catalogs(new, make_catalog([], [], new.gpu_budgets)).empty
 
 
 def test_what_was_published_in_2021_and_is_published_now(shared_data: Path) -> None:

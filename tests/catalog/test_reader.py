@@ -205,3 +205,29 @@ def test_disks_of_the_host_are_said_or_there_are_none() -> None:
     assert problems("  sizes: [{name: a, vcpu: 1, memory: 1Gi, localDisk: '2'}]\n") == [
         "0.yaml:5: spec.sizes[0].localDisk: must be true or false, and is '2'"
     ]
+
+
+def test_the_smallest_budget_that_is_for_a_namespace_holds() -> None:
+    catalog = read(
+        "  gpuBudgets:\n"
+        "  - {minutesPerDay: 900}\n"
+        "  - {namespaces: {matchLabels: {team: edge}}, minutesPerDay: 600}\n"
+        "  - {namespaces: {matchExpressions: [{key: team, operator: Exists}]}, minutesPerDay: 2k}\n"
+    )
+    assert catalog.gpu_minutes({"team": "edge"}) == 600
+    assert catalog.gpu_minutes({"team": "web"}) == 900
+    assert catalog.gpu_minutes({}) == 900
+    assert read("  classes: []\n").gpu_minutes({}) is None
+
+
+def test_a_budget_is_part_of_what_a_catalogue_says() -> None:
+    one, other = "  gpuBudgets: [{minutesPerDay: 1}, {minutesPerDay: 2}]\n", "  gpuBudgets: [{minutesPerDay: 3}]\n"
+    assert read(one).revision == read("  gpuBudgets: [{minutesPerDay: 2}, {minutesPerDay: 1}]\n").revision
+    assert len({read(text).revision for text in (one, other, "  classes: []\n")}) == 3
+    assert read(other, one.replace("name: test", "name: more")).gpu_minutes({}) == 1
+    assert problems("  gpuBudgets: [{minutesPerDay: 0}, {minutes: 5}]\n") == [
+        "0.yaml:5: spec.gpuBudgets[0].minutesPerDay: "
+        "is 0; write 1 or more, or leave it out where the figure is not known",
+        "0.yaml:5: spec.gpuBudgets[1].minutes: is not a field here; did you mean minutesPerDay?",
+        "0.yaml:5: spec.gpuBudgets[1].minutesPerDay: is missing; write it",
+    ]

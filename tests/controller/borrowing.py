@@ -1,14 +1,16 @@
 """A cluster that lends GPUs: simulated nodes, the controller with its own rights, and a stand-in for the agent."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from attach.api import Attachment, Condition, Type, merge_conditions, parse_attachment, placeholder_name
+from attach.api import Attachment, Condition, Type, merge_conditions, parse_attachment, placeholder_name, render_time
 from controller.attachments import Attachments
+from controller.catalogs import Catalogs
 from controller.metrics import Metrics
 from controller.serving import Serving
 from controller.world import World
@@ -101,11 +103,12 @@ class Lending:
 
 @contextmanager
 def controlling(lending: Lending) -> Iterator[None]:
-    """Run the controller of attachments on a thread of its own, with its own rights."""
+    """Run the controller of attachments, and of catalogues, on a thread of its own, with its own rights."""
     woken, stopped = threading.Event(), threading.Event()
     world = World(lending.controller, SYSTEM, woken.set).start()
     metrics = Metrics(lambda: True)
-    attachments = Attachments(world, metrics, Serving(world))
+    serving = Serving(world)
+    catalogs, attachments = Catalogs(world, metrics, serving), Attachments(world, metrics, serving)
     raised: list[Exception] = []
 
     def run() -> None:
@@ -114,6 +117,7 @@ def controlling(lending: Lending) -> Iterator[None]:
             woken.clear()
             if world.synced:
                 try:
+                    catalogs.reconcile()
                     attachments.reconcile()
                 except ApiError as error:
                     raised.append(error)
@@ -190,7 +194,8 @@ class Agent:
                 Condition(Type.RESERVED, True, "Reserved", "by the stand-in"),
                 Condition(Type.ATTACHED, True, "Attached", "by the stand-in"),
             ]
-            self._say(thing, attachment, said, devices=[{"uuid": "GPU-1"}])
+            now = render_time(time.time())
+            self._say(thing, attachment, said, devices=[{"uuid": "GPU-1"}], attachedAt=now)
             return
         if (here or mine) and self._over(attachment, lost=mine and not here):
             said = [

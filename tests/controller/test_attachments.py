@@ -1,6 +1,8 @@
 """GPUs are lent on a real API server, scheduler and quota; every attachment ends with a reason, and nothing is left."""
 
+import json
 import threading
+import time
 from collections.abc import Iterator
 from itertools import count
 from typing import Any, Final
@@ -9,12 +11,14 @@ import click
 import pytest
 
 from attach.api import Type, placeholder_name
+from attach.budget import day_of
 from controller.attachments import Attachments
+from controller.budgets import KEY
 from controller.metrics import Metrics
 from controller.serving import Serving
-from controller.world import World
-from kube.api import Api, Object, Resource
-from kube.kinds import EVENTS, GPU_ATTACHMENTS, NAMESPACES, PODS
+from controller.world import LEDGER, World
+from kube.api import Api, Object, PatchKind, Resource
+from kube.kinds import CONFIG_MAPS, EVENTS, GPU_ATTACHMENTS, NAMESPACES, PODS, SPEC_CATALOGS
 from podsla.commands.uninstall import detach_all
 from tests.cluster.install import PODSLA, service_account_kubeconfig
 from tests.cluster.own import own_cluster
@@ -238,6 +242,61 @@ def test_quota_refuses_says_so_and_holds_up_nobody(lending: Lending) -> None:
         lending.until("a", Type.ATTACHED)
         lending.release("a")
         ended(lending, "a", Type.RELEASED, "Released")
+
+
+def budget(lending: Lending, minutes: int) -> None:
+    """Publish how much this namespace may hold a day."""
+    head = {"apiVersion": "podsla.io/v1beta1", "kind": "SpecCatalog", "metadata": {"name": "budgets"}}
+    own = {"matchLabels": {"kubernetes.io/metadata.name": lending.namespace}}
+    body = {**head, "spec": {"gpuBudgets": [{"namespaces": own, "minutesPerDay": minutes}]}}
+    lending.api.patch(SPEC_CATALOGS, "budgets", body, kind=PatchKind.APPLY)
+
+
+def ledger(lending: Lending) -> dict[str, Any]:
+    """Read what the controller has noted."""
+    found = lending.api.get(CONFIG_MAPS, LEDGER, SYSTEM)
+    assert found is not None
+    return dict(json.loads((found.get("data") or {}).get(KEY, "{}")))
+
+
+def test_a_namespace_holds_its_gpu_minutes_of_a_day_and_no_more(lending: Lending) -> None:
+    """What it holds past them is taken back, what it asks waits, and deleting what was held gives nothing back."""
+    other = namespace(lending)
+    lending.pod("a", TWO)
+    lending.pod("b", TWO)
+    lending.pod("c", TWO, other)
+    before = {"earlier": 52}  # of another attachment, which is gone
+    noted = json.dumps({"day": day_of(time.time()), "held": {lending.namespace: before}})
+    lending.api.patch(CONFIG_MAPS, LEDGER, {"data": {KEY: noted}}, namespace=SYSTEM)
+    budget(lending, 1)
+    agent = Agent(lending, GPUS)
+    with controlling(lending), agent.working():
+        lending.ask("a", "a", count=2)
+        uid = lending.until("a", Type.ATTACHED).uid
+        lending.ask("b", "b")
+        ended(lending, "a", Type.RELEASED, "Released")
+        waits = lending.until_reason("b", "BudgetSpent")
+        said = waits.status.condition(Type.RESERVED)["message"]
+        assert said.startswith(f"in namespace {lending.namespace} 1 of its 1 GPU-minutes of today are used; ")
+        assert (waits.status.placeholder, waits.status.queue_position) == (None, 0)
+        lending.ask("c", "c", other, count=2)
+        lending.until("c", Type.ATTACHED, other)
+        lending.release("c", other)
+        ended(lending, "c", Type.RELEASED, "Released", other)
+        lending.api.delete(GPU_ATTACHMENTS, "a", lending.namespace)
+        gone_for_good(lending, "a")
+        held = ledger(lending)["held"][lending.namespace]
+        assert held == {**before, uid: held[uid]}
+        assert held[uid] >= 8
+        assert not lending.read("b").status.has(Type.RESERVED)
+        budget(lending, 600)
+        lending.until("b", Type.ATTACHED)
+        lending.release("b")
+        ended(lending, "b", Type.RELEASED, "Released")
+    lending.api.delete(SPEC_CATALOGS, "budgets")
+    told = {(e["regarding"]["kind"], e["regarding"]["name"]) for e in lending.api.list(EVENTS, lending.namespace)
+            if e["reason"] == "BudgetSpent"}  # fmt: skip
+    assert told == {("GPUAttachment", "a"), ("Pod", "a"), ("GPUAttachment", "b"), ("Pod", "b")}
 
 
 @pytest.mark.parametrize(

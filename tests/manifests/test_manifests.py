@@ -29,7 +29,7 @@ from controller.attachments import DEFAULT_IMAGE
 from controller.certificates import CA_SECRET, LEAF_SECRET, SERVICE, Certificates
 from controller.metrics import Metrics
 from controller.process import LEASE
-from controller.world import WEBHOOKS, World
+from controller.world import LEDGER, WEBHOOKS, World
 from podsla.cli import cli
 from tests.manifests.kubectl import build, named
 from tests.system.user import User
@@ -94,12 +94,7 @@ def test_overlays_differ_in_what_they_are_for(built: dict[str, list[Document]]) 
     assert set(kinds["default"]) - set(kinds["outside"]) == {
         "Deployment", "NetworkPolicy", "PodDisruptionBudget", "Service"
     }  # fmt: skip
-    assert set(kinds["monitoring"]) - set(kinds["default"]) == {
-        "ConfigMap",
-        "PodMonitor",
-        "PrometheusRule",
-        "ServiceMonitor",
-    }
+    assert set(kinds["monitoring"]) - set(kinds["default"]) == {"PodMonitor", "PrometheusRule", "ServiceMonitor"}
     assert set(kinds["gpu-attach"]) - set(kinds["default"]) == {"DaemonSet"}
     for overlay, base in (("fail-open", "default"), ("outside-fail-open", "outside")):
         added = {d["metadata"]["name"] for d in built[overlay]} - {d["metadata"]["name"] for d in built[base]}
@@ -225,7 +220,7 @@ def test_names_in_roles_are_those_that_the_code_asks_for(built: dict[str, list[D
                     )
     assert names["podsla-controller", "secrets"] == {CA_SECRET, LEAF_SECRET}
     assert names["podsla-webhook", "secrets"] == {option("webhook", "tls_secret").default} == {LEAF_SECRET}
-    assert names["podsla-controller", "configmaps"] == {TARGET_CONFIG_MAP}
+    assert names["podsla-controller", "configmaps"] == {TARGET_CONFIG_MAP, LEDGER}
     assert names["podsla-controller", "leases"] == {LEASE}
     for plural in {resource.plural for resource, _ in WEBHOOKS}:
         assert names["podsla-controller", plural] == {name for r, name in WEBHOOKS if r.plural == plural}
