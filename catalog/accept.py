@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
 from catalog.keys import ALLOW_REMOVAL
-from catalog.model import Catalog
+from catalog.model import Catalog, SlaClass
 from catalog.problems import Problem
 from catalog.reader import Joined, Part, join, make_catalog, read_part
 from catalog.schema import API_VERSION
@@ -118,10 +118,11 @@ def _allowed_removals(thing: Object) -> frozenset[str]:
     return frozenset(name.strip() for name in text.split(","))
 
 
-def _in_use(name: str, pods: int) -> str:
+def _in_use(sla_class: SlaClass, pods: int) -> str:
+    first = "wait until they are gone" if sla_class.deprecated else "mark it `deprecated` first"
     return (
-        f"class {name!r} is gone, and {counted(pods, 'pod')} run{'s' if pods == 1 else ''} in it; "
-        f"mark it `deprecated` first, or annotate the catalogue {ALLOW_REMOVAL}: {name}"
+        f"class {sla_class.name!r} is gone, and {counted(pods, 'pod')} run{'s' if pods == 1 else ''} in it; "
+        f"{first}, or annotate the catalogue {ALLOW_REMOVAL}: {sla_class.name}"
     )
 
 
@@ -164,10 +165,10 @@ class _Trials:
         for entry in edited:
             if entry.good_part is None or entry.edit.revision is None:
                 continue
-            defined = (placed.value.name for placed in entry.good_part.classes)
-            for name in (name for name in defined if name in self.used and name not in left):
-                if name not in _allowed_removals(entry.thing):
-                    yield Problem(entry.file, 0, "spec.classes", _in_use(name, self.used[name]))
+            gone = (one.value for one in entry.good_part.classes if one.value.name not in left)
+            for sla_class in (one for one in gone if one.name in self.used):
+                if sla_class.name not in _allowed_removals(entry.thing):
+                    yield Problem(entry.file, 0, "spec.classes", _in_use(sla_class, self.used[sla_class.name]))
 
     def faults(self, taken: _Names, last: str = "") -> list[Problem]:
         """Find what is wrong with the edits *taken* (or with *last* alone), and what they break that was right."""

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from catalog.stored import read_kept
+from catalog.stored import Kept, read_kept
 from catalog.verdict import with_condition
 from controller.capacity import Capacity
 from controller.metrics import Metrics
@@ -56,14 +56,27 @@ class Usage:
         return True
 
     def _held_by_catalog(self) -> dict[str, list[Held]]:
-        """Group what nodes hold by the catalogue that had their size last."""
-        kept = sorted(read_kept(self.world.revisions.items()), key=lambda one: one.number)
-        catalog = {str(size.get("name")): one.catalog for one in kept for size in one.spec.get("sizes") or ()}
+        """Group what nodes hold by the catalogue that has their size, or had it last."""
+        accepted = self.serving.accepted
+        catalog = owners(self.world.revisions.items(), accepted.kept if accepted is not None else ())
         found: dict[str, list[Held]] = {}
         for held in self.capacity.held:
             if held.size in catalog:
                 found.setdefault(catalog[held.size], []).append(held)
         return found
+
+
+def owners(revisions: Iterable[Object], serving: Iterable[Kept]) -> dict[str, str]:
+    """
+    Say of each size which catalogue it is of: the one that serves it, else the one that had it last.
+
+    Args:
+        revisions: ControllerRevisions; each catalogue numbers its own, so their age is what tells.
+        serving: What serves, the oldest catalogue, which keeps a name, first.
+    """
+    by_age = sorted(revisions, key=lambda one: (one["metadata"].get("creationTimestamp") or "", one.get("revision", 0)))
+    kept = (*read_kept(by_age), *reversed(tuple(serving)))
+    return {str(size.get("name")): one.catalog for one in kept for size in one.spec.get("sizes") or ()}
 
 
 def usage_status(thing: Object, uses: Iterable[ClassUse], held: Iterable[Held], now: datetime) -> dict[str, Any]:

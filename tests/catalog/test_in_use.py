@@ -10,10 +10,10 @@ DISK = "{classes: [{name: disk}]}"
 NOTHING = "{classes: []}"
 
 
-def in_use(pods: str, run: str) -> tuple[Reason, tuple[str, ...]]:
+def in_use(pods: str, run: str, first: str = "mark it `deprecated` first") -> tuple[Reason, tuple[str, ...]]:
     text = (
         f"spec.classes: class 'net' is gone, and {pods} {run} in it; "
-        "mark it `deprecated` first, or annotate the catalogue podsla.io/allow-removal: net"
+        f"{first}, or annotate the catalogue podsla.io/allow-removal: net"
     )
     return Reason.CLASS_IN_USE, (text,)
 
@@ -27,6 +27,15 @@ def test_a_class_that_pods_run_in_is_not_removed(count: int, pods: str, run: str
 
     assert outcome(cluster) == {"nodes": ACCEPTED, "teams": in_use(pods, run)}
     assert set(cluster.floors()) == {"net", "disk"}
+
+
+def test_one_that_is_deprecated_already_waits_for_its_pods() -> None:
+    cluster = Cluster(nodes=NODES, teams=TWO.replace("{name: net,", "{name: net, deprecated: {replacedBy: disk},"))
+    cluster.reconcile()
+    cluster.used = {"net": 2}
+    cluster.edit("teams", DISK)
+
+    assert outcome(cluster)["teams"] == in_use("2 pods", "run", "wait until they are gone")
 
 
 def test_it_goes_once_the_last_pod_is_gone() -> None:

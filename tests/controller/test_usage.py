@@ -1,11 +1,12 @@
 """What the status says of the pods that run, and of the nodes that hold what they were promised."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
-from controller.usage import usage_status
+from catalog.stored import read_kept, revision_object
+from controller.usage import owners, usage_status
 from nodes.capacity import Held
 from nodes.standing import ClassUse
 
@@ -72,3 +73,27 @@ def test_the_condition_keeps_its_time_until_its_status_changes() -> None:
     later = datetime(2026, 12, 24, tzinfo=UTC)
     (same,) = usage_status({"status": {"conditions": [changed]}}, [], held(2), later)["status"]["conditions"]
     assert same["lastTransitionTime"] == "2026-11-24T12:00:00Z"
+
+
+def kept(catalog: str, number: int, created: str, *sizes: str) -> dict[str, Any]:
+    """A ControllerRevision, as the API server has it."""
+    thing = {"metadata": {"name": catalog, "uid": catalog}, "spec": {"sizes": [{"name": name} for name in sizes]}}
+    made = revision_object(thing, f"sha256:{number}", number, "podsla-system")
+    return {**made, "metadata": {**made["metadata"], "creationTimestamp": created}}
+
+
+OLD: Final = kept("old", 7, "2026-11-01T00:00:00Z", "a.large", "a.xlarge")
+MOVED: Final = kept("new", 1, "2026-11-02T00:00:00Z", "a.large")
+
+
+@pytest.mark.parametrize(
+    ("serving", "owner"),
+    [
+        pytest.param([], "new", id="moved, then withdrawn: the catalogue it moved to"),
+        pytest.param([MOVED], "new", id="moved"),
+        pytest.param([OLD], "old", id="moved back by a rollback, which is an older revision"),
+        pytest.param([OLD, MOVED], "old", id="in both: the older catalogue keeps the name"),
+    ],
+)
+def test_a_size_is_of_the_catalogue_that_has_it_or_had_it_last(serving: list[dict[str, Any]], owner: str) -> None:
+    assert owners([MOVED, OLD], read_kept(serving)) == {"a.large": owner, "a.xlarge": "old"}
