@@ -40,6 +40,7 @@ from catalog.schema import (
     one,
     text,
     validate,
+    whole,
 )
 from catalog.yamltext import Document, parse_documents
 
@@ -152,6 +153,14 @@ _RUNC: Final = Runtime("runc")
 
 
 @dataclass(frozen=True, slots=True)
+class KarpenterExport:
+    """What NodeOverlays say besides capacity: cost ranks as prices, and the weight among overlays (None: none)."""
+
+    price: bool = False
+    weight: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """
     One cluster, as far as sizes are concerned.
@@ -162,7 +171,7 @@ class Target:
         capacity_percent: The share of a divisible figure that nodes publish.
         virtual_nodes: Every pod gets a machine of its own, so a size is had whole.
         tolerations: What every sized pod needs to be let onto these nodes.
-        karpenter: The controller keeps Karpenter's NodeOverlays in step.
+        karpenter: The controller keeps Karpenter's NodeOverlays in step; None: it does not.
     """
 
     name: str
@@ -177,7 +186,7 @@ class Target:
     consumers: tuple[Consumer, ...] = ()
     runtimes: tuple[Runtime, ...] = (_RUNC,)
     gpu: TargetGpu | None = None
-    karpenter: bool = False
+    karpenter: KarpenterExport | None = None
 
     def runtime(self, name: str | None) -> Runtime | None:
         """Find the runtime that a class names; the default one where it names none."""
@@ -263,7 +272,9 @@ TARGET: Final = Rules(
                 "resources": text(allowed=[r.value for r in Resources], default=Resources.POD.value),
                 "virtualNodes": flag(default=False),
                 "tolerations": TOLERATIONS,
-                "autoscaler": one({"karpenter": flag(default=False)}, default={}),
+                "autoscaler": one(
+                    {"karpenter": flag(default=False), "price": flag(), "weight": whole(min=1, max=10000)}, default={}
+                ),
                 "consumers": many(
                     one(
                         {
@@ -316,10 +327,7 @@ def read_target(documents: Sequence[Document]) -> Target:
         raise InvalidError(problems)
     spec = data["spec"]
     problems += _check_consumers(document, spec["consumers"])
-    wants_overlays = spec["autoscaler"].get("karpenter", False)
-    if wants_overlays and spec["virtualNodes"]:
-        message = "is true with virtualNodes, whose nodes no autoscaler adds; take one of them away"
-        problems.append(document.problem(("spec", "autoscaler", "karpenter"), message))
+    problems += _check_autoscaler(document, spec["autoscaler"], virtual_nodes=spec["virtualNodes"])
     if problems:
         raise InvalidError(problems)
     overhead = spec["nodeOverhead"]
@@ -336,7 +344,7 @@ def read_target(documents: Sequence[Document]) -> Target:
         consumers=tuple(_read_consumer(fields) for fields in spec["consumers"]),
         runtimes=tuple(_read_runtime(key, fields or {}) for key, fields in sorted(spec["runtimes"].items())),
         gpu=_read_gpu(spec["gpu"]) if "gpu" in spec else None,
-        karpenter=wants_overlays,
+        karpenter=_read_karpenter(spec["autoscaler"]),
     )
 
 
@@ -344,9 +352,19 @@ def read_target(documents: Sequence[Document]) -> Target:
 def asks_karpenter(text: str) -> bool:
     """Tell whether the text of a target asks that overlays are kept; one that cannot be read does not."""
     try:
-        return read_target(parse_documents(text, "target")).karpenter
+        return read_target(parse_documents(text, "target")).karpenter is not None
     except InvalidError:
         return False
+
+
+def _check_autoscaler(document: Document, fields: Mapping[str, Any], *, virtual_nodes: bool) -> list[Problem]:
+    asked, path = fields.get("karpenter", False), ("spec", "autoscaler")
+    if asked and virtual_nodes:
+        message = "is true with virtualNodes, whose nodes no autoscaler adds; take one of them away"
+        return [document.problem((*path, "karpenter"), message)]
+    idle = [] if asked else [key for key in ("price", "weight") if key in fields]
+    message = "is for Karpenter alone, which nothing is exported to; write karpenter: true beside it, or take it away"
+    return [document.problem((*path, key), message) for key in idle]
 
 
 def _check_consumers(document: Document, consumers: Sequence[Mapping[str, Any]]) -> list[Problem]:
@@ -373,6 +391,10 @@ def _read_consumer(fields: Mapping[str, Any]) -> Consumer:
         direction=Direction(fields["direction"]),
         device=fields.get("device", ""),
     )
+
+
+def _read_karpenter(fields: Mapping[str, Any]) -> KarpenterExport | None:
+    return KarpenterExport(fields.get("price", False), fields.get("weight")) if fields.get("karpenter") else None
 
 
 def _read_runtime(key: str, fields: Mapping[str, Any]) -> Runtime:

@@ -10,6 +10,7 @@ from controller.world import Failures, World, patch_version
 from kube.kinds import NODES
 from nodes.bound import by_node
 from nodes.capacity import Held, NodePatch, plan
+from nodes.startup import Started, started
 
 AT_ONCE: Final = 100  # nodes written in one round, so that an edit of a catalogue never waits for a thousand
 WRITERS: Final = 8  # of them at the same time: where nodes join by the hundred, the API server takes long for each call
@@ -22,11 +23,13 @@ class Capacity:
 
     Attributes:
         held: What nodes publish beyond what they offer, for pods that are bound there.
+        started: Nodes that say what they offer, and have their startup taint still.
     """
 
     def __init__(self, world: World, metrics: Metrics, serving: Serving) -> None:
         self.world, self.metrics, self.serving = world, metrics, serving
         self.held: tuple[Held, ...] = ()
+        self.started: tuple[Started, ...] = ()
         self._unknown: tuple[str, ...] = ()
         self._tried: dict[str, str] = {}  # the version of a node that was written on, until a later one is seen here
         self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="capacity")
@@ -41,6 +44,7 @@ class Capacity:
         if due.unknown and due.unknown != self._unknown:
             _log.info("nodes of types that no catalogue has", extra={"fields": {"types": due.unknown[:20]}})
         self._unknown, self.held = due.unknown, due.held
+        self.started = tuple(started(nodes, {patch.node for patch in due.patches}))
         self.metrics.nodes(known=len(nodes) - due.unknown_nodes, unknown=due.unknown_nodes)
         self.metrics.held(len({held.node for held in due.held}))
         self._tried = {p.node: p.version for p in due.patches if self._tried.get(p.node) == p.version}

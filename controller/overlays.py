@@ -79,7 +79,10 @@ class Overlays:
                 raise
             self._tell(*_WHY[error.status] if asked else (None, ""))
             return OverlayPlan()
-        plan = plan_overlays(karpenter(offers(served.catalog, served.target)) if asked else None, standing)
+        wanted = None
+        if asked is not None:
+            wanted = karpenter(offers(served.catalog, served.target), price=asked.price, weight=asked.weight)
+        plan = plan_overlays(wanted, standing)
         names = ", ".join(plan.taken[:5])
         note = (
             f"{len(plan.taken)} NodeOverlays that somebody else made have the names of ours, and are left as they are: "

@@ -18,6 +18,7 @@ from controller.certificates import Certificates
 from controller.metrics import Metrics
 from controller.overlays import Overlays
 from controller.serving import Serving
+from controller.startup import Startup
 from controller.targets import Targets
 from controller.usage import Usage
 from controller.world import World
@@ -59,6 +60,7 @@ def reconcilers(world: World, metrics: Metrics) -> list[Task]:
         Task("serving", serving.reconcile),  # first, so that what serves is noted before what will
         Task("catalogs", Catalogs(world, metrics, serving).reconcile),
         Task("capacity", capacity.reconcile),
+        Task("startup", Startup(world, capacity).reconcile),
         Task("attachments", attachments.reconcile, lambda: attachments.due_s),
         Task("overlays", Overlays(world, serving).reconcile),
         Task("usage", Usage(world, metrics, serving, capacity).reconcile),

@@ -21,6 +21,7 @@ from kube.kinds import (
 )
 from kube.watch import Watched, without_managed_fields
 from nodes.bound import Bound, keep_promises, read_bound
+from nodes.export import STARTUP_TAINT
 
 LEDGER: Final = "podsla-gpu-ledger"  # a ConfigMap: what was held of GPUs today
 WEBHOOKS: Final = (
@@ -166,9 +167,11 @@ def labels_only(thing: Object) -> Object:
 
 
 def node_figures(node: Object) -> Object:
-    """Keep of a node its name, labels, capacity and allocatable: a whole one is some 10 KiB."""
-    metadata, status = node["metadata"], node.get("status") or {}
+    """Keep of a node its name, labels, capacity and allocatable, and taints if one is ours: a whole one is 10 KiB."""
+    metadata, status, taints = node["metadata"], node.get("status") or {}, (node.get("spec") or {}).get("taints") or ()
+    ours = any(taint["key"] == STARTUP_TAINT for taint in taints)
     return {
+        **({"spec": {"taints": taints}} if ours else {}),
         "metadata": {key: metadata[key] for key in ("name", "uid", "labels", "resourceVersion") if key in metadata},
         "status": {key: status[key] for key in ("capacity", "allocatable") if key in status},
     }

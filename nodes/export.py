@@ -105,8 +105,8 @@ def cluster_autoscaler(offers: Iterable[NodeOffer], provider: Provider, *, start
         provider: Who reads the tags.
         startup_taint: Let nodes register with a taint that goes once their capacity stands. The autoscaler counts such
             a node as still starting, with what its tags say; without the taint it sees a ready node that has no
-            `podsla.io/pps` and adds another. Ask for it only where a controller takes the taint away again; DaemonSets
-            that must run before that need a toleration.
+            `podsla.io/pps` and adds another. The controller takes the taint away again, if manifests/components/
+            cluster-autoscaler gives it the right; DaemonSets that must run before that need a toleration.
 
     Returns:
         Per type: `tags` of the scaling group, and the `labels` and `taints` that nodes must register with: tags tell

@@ -145,7 +145,11 @@ def import_command(source: str, file: str, name: str | None) -> None:
 )
 @click.option("--price", is_flag=True, help="karpenter: write cost ranks as prices.")
 @click.option("--weight", type=click.IntRange(1, 10_000), help="karpenter: the higher wins over other overlays.")
-@click.option("--startup-taint", is_flag=True, help="cluster-autoscaler: no pods before capacity stands.")
+@click.option(
+    "--startup-taint",
+    is_flag=True,
+    help="cluster-autoscaler: no pods before capacity stands; needs manifests/components/cluster-autoscaler.",
+)
 @output_option("yaml", "json", default="yaml")
 def export_command(
     autoscaler: str,

@@ -7,14 +7,17 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import pytest
+import yaml
 
 from catalog.keys import FAMILY, INSTANCE_TYPE
 from controller.process import Controller
-from kube.api import Api, Object
+from kube.api import Api, Object, Resource
 from kube.kinds import NODES, SPEC_CATALOGS
+from nodes.export import STARTUP_TAINT
 from tests.cluster.install import service_account_kubeconfig
 from tests.cluster.state import load_cluster
 from tests.controller.test_crashes import NAMESPACE, publish
+from tests.manifests.kubectl import MANIFESTS
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.cluster
@@ -190,3 +193,51 @@ def test_what_went_stale_while_no_controller_worked_is_put_right_when_one_starts
         eventually(lambda: says(found(bare, "moved")) == offered("waves.d.large"), "the new type is followed")
         eventually(lambda: says(found(bare, "stale")) == offered("waves.e.large"), "what was wrong is put right")
         eventually(lambda: says(found(bare, "left-over")) == NOTHING, "what nobody offers is withdrawn")
+
+
+RBAC: Final = "rbac.authorization.k8s.io/v1"
+OURS: Final = {"key": STARTUP_TAINT, "value": "true", "effect": "NoSchedule"}
+CORDON: Final = {"key": "example.com/burn-in", "effect": "NoSchedule"}
+
+
+@pytest.fixture
+def may_take_taints(bare: Api) -> Iterator[Callable[[], None]]:
+    """Give the controller what the component gives; it is taken back at the end."""
+    role, binding = yaml.safe_load_all((MANIFESTS / "components" / "cluster-autoscaler" / "rbac.yaml").read_text())
+    kinds = ((Resource(RBAC, "clusterroles"), role), (Resource(RBAC, "clusterrolebindings"), binding))
+
+    def give() -> None:
+        for kind, body in kinds:
+            bare.create(kind, body)
+
+    yield give
+    for kind, body in kinds:
+        bare.delete(kind, body["metadata"]["name"])
+
+
+def test_a_node_loses_its_startup_taint_once_its_capacity_stands_and_no_other_taint(
+    bare: Api, working: Working, may_take_taints: Callable[[], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without the right it keeps the taint, and the log says what to do; a node that is not up yet keeps it, too."""
+
+    def taints(name: str) -> list[str]:
+        keys = [taint["key"] for taint in found(bare, name)["spec"].get("taints") or ()]
+        return [key for key in keys if not key.startswith("node.kubernetes.io/")]  # Kubernetes' own come and go
+
+    both = {"spec": {"taints": [CORDON, OURS]}}
+    with working():
+        create(bare, "bought", "waves.a.large")
+        bare.patch(NODES, "bought", both)
+        labels = {"waves": "true", INSTANCE_TYPE: "waves.b.large"}
+        bare.create(NODES, {"metadata": {"name": "booting", "labels": labels}, **both})
+        eventually(lambda: says(found(bare, "bought")) == offered("waves.a.large"), "its capacity stands")
+        eventually(lambda: "components/cluster-autoscaler" in str([vars(one) for one in caplog.records]), "it is told")
+        assert taints("bought") == [CORDON["key"], STARTUP_TAINT]
+
+        may_take_taints()
+        eventually(lambda: taints("bought") == [CORDON["key"]], "it may take pods")
+        assert taints("booting") == [CORDON["key"], STARTUP_TAINT]
+
+        bare.patch(NODES, "booting", {"status": {"capacity": OWN, "allocatable": OWN}}, subresource="status")
+        eventually(lambda: taints("booting") == [CORDON["key"]], "this one, too")
+        assert says(found(bare, "booting")) == offered("waves.b.large")

@@ -154,6 +154,13 @@ def test_overlays_follow_the_catalogue_once_the_target_asks(user: User, controll
     user.api.delete(NODE_OVERLAYS, "podsla-lab.c.large")
     controller.settle(lambda: "lab.c.large" in standing(user), "what was deleted by hand comes back")
 
+    def priced() -> bool:
+        spec = (user.api.get(NODE_OVERLAYS, "podsla-lab.c.large") or {})["spec"]
+        return (spec.get("price"), spec.get("weight")) == ("4", 7)
+
+    ask(user, "true, price: true, weight: 7")
+    controller.settle(priced, "they say what an export by hand can say")
+
     ask(user, "false")
     controller.settle(lambda: standing(user) == {"b": "7"}, "not asked for any more: ours go, theirs stays")
     assert told(user) == {"ExportNotAllowed", "KarpenterMissing"}

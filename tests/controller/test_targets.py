@@ -10,6 +10,7 @@ GOOD = "apiVersion: podsla.io/v1beta1\nkind: Target\nmetadata: {name: lab}\nspec
 BAD = "apiVersion: podsla.io/v1beta1\nkind: Target\nmetadata: {name: lab}\nspec: {capacityPercent: 200}\n"
 
 
+PRICED = GOOD.replace("{}", "{autoscaler: {price: true}}")
 VIRTUAL = GOOD.replace("{}", "{virtualNodes: true, autoscaler: {karpenter: true}}")
 
 
@@ -56,6 +57,16 @@ OF_A_CATALOGUE = {"metadata": {"name": "other", "labels": {"podsla.io/catalog": 
                 "autoscaler adds; take one of them away",
             ),
             id="an export for nodes that no autoscaler adds",
+        ),
+        pytest.param(
+            config_map(PRICED),
+            [],
+            None,
+            (
+                "configmap/podsla-target:4: spec.autoscaler.price: is for Karpenter alone, which nothing is exported "
+                "to; write karpenter: true beside it, or take it away",
+            ),
+            id="a price that nobody is told",
         ),
     ],
 )
