@@ -1,6 +1,7 @@
 """EDGE: finds pods that were created while no replica of the webhook could be reached, and tells of each."""
 
 import time
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Final
 
@@ -33,15 +34,15 @@ class UnsizedPods:
         found: Those that were there a moment ago, sorted.
     """
 
-    def __init__(self, world: World, metrics: Metrics) -> None:
-        self.world, self.metrics = world, metrics
+    def __init__(self, world: World, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
+        self.world, self.metrics, self.clock = world, metrics, clock
         self.found: tuple[Unsized, ...] = ()
         self._told: frozenset[str] = frozenset()  # UIDs
         self._listed_s: float | None = None
 
     def reconcile(self) -> bool:
         """List them, and tell of those that are new; False where more are left to tell of."""
-        now_s, every_s = time.monotonic(), OPEN_S if self._fails_open() else CLOSED_S
+        now_s, every_s = self.clock(), OPEN_S if self._fails_open() else CLOSED_S
         if self._listed_s is None or now_s - self._listed_s >= every_s:
             pods = self.world.api.list_metadata(PODS, labelSelector=f"!{SIZE}", fieldSelector=RUNNING)
             self.found, self._listed_s = tuple(sorted(read_unsized(pods))), now_s
