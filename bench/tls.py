@@ -130,10 +130,10 @@ def _free_port() -> int:
 
 
 def bench_tls(review: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
-    """One worker over TLS: pods of one workload, pods that are each another, and a constant, in turn."""
+    """One worker over TLS: pods of one workload, pods that are each another, and a constant in two ways, in turn."""
     alike = orjson.dumps({**review, "request": {**review["request"], "uid": UID.decode()}})
     with TemporaryDirectory() as made, ExitStack() as stack:
-        folder, ports = Path(made), (_free_port(), _free_port())
+        folder, ports = Path(made), (_free_port(), _free_port(), _free_port())
         crt, key, ca = _write_pair(folder)
         python = [sys.executable, "-m"]
         ours = [
@@ -152,12 +152,14 @@ def bench_tls(review: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
         stack.enter_context(serving(ours, ports[0], folder / "podsla.log"))
         first = stack.enter_context(Caller(ports[0], ca, cycle([alike])))
         (folder / "answer.json").write_bytes(first.call(first.opened[0]))
-        constant = [*python, "bench.cluster.constant", str(ports[1]), crt, key, str(folder / "answer.json")]
-        stack.enter_context(serving(constant, ports[1], folder / "constant.log"))
+        for port, how in zip(ports[1:], ([], ["direct"]), strict=True):
+            constant = [*python, "bench.cluster.constant", str(port), crt, key, str(folder / "answer.json"), *how]
+            stack.enter_context(serving(constant, port, folder / f"constant-{port}.log"))
         callers = {
             "podsla": first,
             "podsla, each pod another": stack.enter_context(Caller(ports[0], ca, _others(alike))),
             "constant": stack.enter_context(Caller(ports[1], ca, cycle([alike]))),
+            "constant, without Flask too": stack.enter_context(Caller(ports[2], ca, cycle([alike]))),
         }
         yield from _rows("a second over TLS, 8 connections", _rounds(callers, lambda caller: [caller.per_s()]))
         yield from _rows("µs over TLS, one at a time", _rounds(callers, Caller.alone_us), p99=True)
@@ -178,7 +180,7 @@ def _rounds(callers: Mapping[str, Caller], work: Callable[[Caller], list[float]]
 
 
 def _rows(what: str, found: Mapping[str, list[float]], *, p99: bool = False) -> Iterator[tuple[str, str, str, str]]:
-    constant = statistics.median(found["constant"])
+    constant = statistics.median(found["constant"])  # through Flask
     for name, values in found.items():
         median = statistics.median(values)
         note = f"{median / constant:.0%} of the constant's" if name != "constant" else ""

@@ -119,8 +119,9 @@ _STATUS: Final[Schema] = {
         },
         "conditions": conditions(
             "Accepted: whether the newest edit serves, and if not, why. "
-            "Followed: whether nodes publish what it says, or more for the sake of pods that run there.",
-            "Accepted, or Followed.",
+            "Followed: whether nodes publish what it says, or more for the sake of pods that run there. "
+            "PodsSized: whether every running pod that names a class of it was sized.",
+            "Accepted, Followed, or PodsSized.",
         ),
     },
 }

@@ -55,6 +55,7 @@ PANELS: Final = (
     Panel("How many pods has each class?", [("max by (sla_class) (podsla_class_pods)", "{{sla_class}}")]),
     Panel("Whose promises no longer hold?", [
         ("max by (sla_class) (podsla_class_misfits)", "{{sla_class}}"), ("max(podsla_nodes_held)", "nodes held"),
+        ("max(podsla_pods_not_sized)", "created without a size"),
     ]),
     Panel("How many nodes have a known size?", [("max by (known) (podsla_nodes)", "{{known}}")]),
     Panel("Who borrows GPUs?", [("max by (state) (podsla_gpu_attachments)", "{{state}}")]),

@@ -42,6 +42,11 @@ class Metrics:
             "podsla_class_misfits", "Running pods of a class whose size no longer has what they were promised.",
             ["sla_class"], registry=registry,
         )  # fmt: skip
+        self._unsized = Gauge(
+            "podsla_pods_not_sized",
+            "Running pods that name a class and were created without podsla.",
+            registry=registry,
+        )
         self._attachments = Gauge(
             "podsla_gpu_attachments", "GPUAttachments by the condition that says their state; Waiting: none does yet.",
             ["state"], registry=registry,
@@ -86,6 +91,10 @@ class Metrics:
             gauge.clear()
             for name, count in counts.items():
                 gauge.labels(name).set(count)
+
+    def unsized(self, pods: int) -> None:
+        """Note how many pods name a class and have no size."""
+        self._unsized.set(pods)
 
     def attachments(self, states: Mapping[str, int]) -> None:
         """Note how many attachments there are in each state."""

@@ -20,6 +20,7 @@ from controller.overlays import Overlays
 from controller.serving import Serving
 from controller.startup import Startup
 from controller.targets import Targets
+from controller.unsized import UnsizedPods
 from controller.usage import Usage
 from controller.world import World
 from kube.api import Api, ApiError
@@ -54,6 +55,7 @@ def reconcilers(world: World, metrics: Metrics) -> list[Task]:
     serving = Serving(world)
     capacity = Capacity(world, metrics, serving)
     attachments = Attachments(world, metrics, serving)
+    unsized = UnsizedPods(world, metrics)
     return [
         Task("certificates", Certificates(world, metrics).reconcile),
         Task("target", Targets(world, metrics).reconcile),
@@ -63,7 +65,8 @@ def reconcilers(world: World, metrics: Metrics) -> list[Task]:
         Task("startup", Startup(world, capacity).reconcile),
         Task("attachments", attachments.reconcile, lambda: attachments.due_s),
         Task("overlays", Overlays(world, serving).reconcile),
-        Task("usage", Usage(world, metrics, serving, capacity).reconcile),
+        Task("unsized", unsized.reconcile),
+        Task("usage", Usage(world, metrics, serving, capacity, unsized).reconcile),
     ]
 
 

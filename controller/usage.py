@@ -7,19 +7,22 @@ from enum import StrEnum
 from typing import Any, Final
 
 from catalog.stored import Kept, read_kept
-from catalog.verdict import with_condition
+from catalog.verdict import counted, with_condition
 from controller.capacity import Capacity
 from controller.metrics import Metrics
 from controller.serving import Serving
+from controller.unsized import UnsizedPods
 from controller.world import World, patch_version
 from kube.api import Object
 from kube.kinds import SPEC_CATALOGS
 from nodes.capacity import Held
 from nodes.standing import ClassUse, class_uses
+from nodes.unsized import Unsized
 
 AT_MOST_EVERY_S: Final = 10.0
 SHOWN: Final = 5
-CONDITION: Final = "Followed"
+FOLLOWED: Final = "Followed"
+SIZED: Final = "PodsSized"
 
 
 class Reason(StrEnum):
@@ -29,11 +32,20 @@ class Reason(StrEnum):
     HELD_FOR_PODS = "HeldForPods"
 
 
+class SizedReason(StrEnum):
+    """Whether every pod that names a class of a catalogue has its size: the closed set that is also the reason."""
+
+    ALL_SIZED = "AllSized"
+    PODS_NOT_SIZED = "PodsNotSized"
+
+
 class Usage:
     """Reconciles what the status says of pods; what became of an edit is not its business."""
 
-    def __init__(self, world: World, metrics: Metrics, serving: Serving, capacity: Capacity) -> None:
-        self.world, self.metrics, self.serving, self.capacity = world, metrics, serving, capacity
+    def __init__(
+        self, world: World, metrics: Metrics, serving: Serving, capacity: Capacity, unsized: UnsizedPods
+    ) -> None:
+        self.world, self.metrics, self.serving, self.capacity, self.unsized = world, metrics, serving, capacity, unsized
         self._not_before_s = 0.0
 
     def reconcile(self) -> bool:
@@ -50,7 +62,8 @@ class Usage:
         for thing in self.world.catalogs.items():
             name = thing["metadata"]["name"]
             own = [use for use in uses if owner.get(use.name) == name]
-            body = usage_status(thing, own, held.get(name, ()), datetime.now(UTC))
+            unsized = [one for one in self.unsized.found if owner.get(one.sla_class) == name]
+            body = usage_status(thing, own, held.get(name, ()), unsized, datetime.now(UTC))
             if body:
                 patch_version(self.world.api, SPEC_CATALOGS, name, thing["metadata"]["resourceVersion"], body, "status")
         return True
@@ -79,31 +92,49 @@ def owners(revisions: Iterable[Object], serving: Iterable[Kept]) -> dict[str, st
     return {str(size.get("name")): one.catalog for one in kept for size in one.spec.get("sizes") or ()}
 
 
-def usage_status(thing: Object, uses: Iterable[ClassUse], held: Iterable[Held], now: datetime) -> dict[str, Any]:
+def usage_status(
+    thing: Object, uses: Iterable[ClassUse], held: Iterable[Held], unsized: Iterable[Unsized], now: datetime
+) -> dict[str, Any]:
     """
     Write how a catalogue is used as a JSON merge patch of its status; empty where the status says so already.
 
     Args:
         thing: The SpecCatalog.
+        unsized: Pods that name a class of it and have no size.
         now: In UTC; when the condition changed, if it did.
     """
     old, uses, held = thing.get("status") or {}, list(uses), list(held)
+    conditions = old.get("conditions") or []
+    for condition in (_followed(held), _sized(list(unsized))):
+        conditions = with_condition(conditions, condition, now)
     new = {
         "pods": sum(use.pods for use in uses),
         "usage": [{"class": use.name, "pods": use.pods, "misfits": use.misfits} for use in uses],
-        "conditions": with_condition(old.get("conditions") or [], _condition(held), now),
+        "conditions": conditions,
     }
     changed = {key: value for key, value in new.items() if old.get(key) != value}
     return {"status": changed} if changed else {}
 
 
-def _condition(held: list[Held]) -> dict[str, Any]:
+def _followed(held: list[Held]) -> dict[str, Any]:
     if not held:
         message = "every node publishes what its size offers"
-        return {"type": CONDITION, "status": "True", "reason": Reason.FOLLOWED.value, "message": message}
+        return {"type": FOLLOWED, "status": "True", "reason": Reason.FOLLOWED.value, "message": message}
     nodes = len({one.node for one in held})
     some = [f"{one.node} has {one.key} {one.published}, {one.offered or 'none'} is offered" for one in held[:SHOWN]]
     more = [f"and {len(held) - SHOWN} more"] if len(held) > SHOWN else []
     which = f"{nodes} node{'s' if nodes > 1 else ''} publish{'' if nodes > 1 else 'es'} more than offered"
     message = f"{which}, for pods that are bound there and were promised it: {'; '.join([*some, *more])}"
-    return {"type": CONDITION, "status": "False", "reason": Reason.HELD_FOR_PODS.value, "message": message}
+    return {"type": FOLLOWED, "status": "False", "reason": Reason.HELD_FOR_PODS.value, "message": message}
+
+
+def _sized(unsized: list[Unsized]) -> dict[str, Any]:
+    if not unsized:
+        message = "every running pod that names a class has its size"
+        return {"type": SIZED, "status": "True", "reason": SizedReason.ALL_SIZED.value, "message": message}
+    some = [one.pod for one in unsized[:SHOWN]]
+    more = [f"and {len(unsized) - SHOWN} more"] if len(unsized) > SHOWN else []
+    pods = f"{counted(len(unsized), 'pod')} {'name' if len(unsized) > 1 else 'names'} a class and"
+    message = f"{pods} run{'' if len(unsized) > 1 else 's'} without a size: {'; '.join([*some, *more])}; "
+    advice = "podsla could not be reached when they were created: delete them to have them created anew"
+    return {"type": SIZED, "status": "False", "reason": SizedReason.PODS_NOT_SIZED.value, "message": message + advice}

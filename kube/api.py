@@ -16,6 +16,8 @@ CONNECT_TIMEOUT_S: Final = 3.05
 READ_TIMEOUT_S: Final = 8.0  # below the time in which a leader must renew its lease
 CONNECTIONS: Final = 24  # kept open: a controller watches a dozen collections, and writes several objects at once
 PAGE: Final = 500  # objects a list call returns at once
+JSON: Final = "application/json"
+METADATA: Final = f"{JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 Object: TypeAlias = Mapping[str, Any]
 
@@ -122,10 +124,22 @@ class Api:
         Raises:
             ApiError: A call failed.
         """
+        return self._pages(resource, namespace, selectors)
+
+    def list_metadata(self, resource: Resource, namespace: str = "", **selectors: str) -> Iterator[Object]:
+        """
+        Read a collection as `list` does, of each object its metadata alone.
+
+        Raises:
+            ApiError: A call failed.
+        """
+        return self._pages(resource, namespace, selectors, accept=METADATA)
+
+    def _pages(self, resource: Resource, namespace: str, selectors: Mapping[str, str], **form: str) -> Iterator[Object]:
         query = {**selectors, "limit": str(PAGE)}
         while True:
-            page = self.call("GET", resource.path(namespace), query)
-            yield from page["items"]
+            page = self.call("GET", resource.path(namespace), query, **form)
+            yield from page["items"] or ()  # of metadata alone, none at all is null
             token = page["metadata"].get("continue")
             if not token:
                 return
@@ -187,7 +201,8 @@ class Api:
         path: str,
         query: Mapping[str, str] | None = None,
         body: Any = None,
-        content_type: str = "application/json",
+        content_type: str = JSON,
+        accept: str = JSON,
     ) -> dict[str, Any]:
         """
         Call the API server and read its answer.
@@ -198,7 +213,7 @@ class Api:
         what = f"{method} {path}"
         if method != "GET" and not self.may_write():
             raise ApiError(what, 0, "NotLeader", "not sent, since this process is not the leader any more")
-        response = self.send(method, path, query, body, content_type)
+        response = self.send(method, path, query, body, content_type, accept=accept)
         try:
             answer = orjson.loads(response.data or b"{}")
         except orjson.JSONDecodeError:
@@ -216,8 +231,9 @@ class Api:
         path: str,
         query: Mapping[str, str] | None = None,
         body: Any = None,
-        content_type: str = "application/json",
+        content_type: str = JSON,
         read_timeout_s: float = READ_TIMEOUT_S,
+        accept: str = JSON,
     ) -> Any:
         """
         Send a request, with the credentials of now; the answer is a urllib3 response whose body is not read yet.
@@ -225,7 +241,7 @@ class Api:
         Raises:
             ApiError: The API server was not reached.
         """
-        headers = {"Accept": "application/json", **({"Content-Type": content_type} if body is not None else {})}
+        headers = {"Accept": accept, **({"Content-Type": content_type} if body is not None else {})}
         request = self.client.param_serialize(
             method, path, header_params=headers, query_params=list((query or {}).items()), auth_settings=["BearerToken"]
         )

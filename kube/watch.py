@@ -130,8 +130,9 @@ class _Source:
     def hang_up(self) -> None:
         """End the stream that is open or about to be, which may wait for an event for long."""
         self.stopped.set()
-        if self.response is not None and self.response.connection is not None:
-            self.response.connection.sock.shutdown(socket.SHUT_RDWR)
+        connection = self.response and self.response.connection
+        if connection and connection.sock:
+            connection.sock.shutdown(socket.SHUT_RDWR)
 
     def read(self, *, watch: bool = False, resource_version: str = "", **_: Any) -> object:
         """List, or open a stream of changes; the annotation tells the client to decode events as plain objects."""
@@ -184,7 +185,9 @@ class _Source:
         response = self.response = self.api.send("GET", self.path, query, read_timeout_s=SILENCE_S)
         if response.status != 200 or self.stopped.is_set():
             response.close()
-            raise ApiException(status=response.status, reason=response.reason)
+            # 504: what we knew is newer than what is there, since etcd was restored; the informer lists anew after 410.
+            status = 410 if response.status == 504 else response.status
+            raise ApiException(status=status, reason=response.reason)
         return _Stream(response, self)
 
 

@@ -14,7 +14,9 @@ from catalog.lint import LintReason
 from catalog.verdict import Reason as AcceptReason
 from controller.overlays import Reason as OverlayReason
 from controller.targets import Reason as TargetReason
+from controller.unsized import Reason as UnsizedReason
 from controller.usage import Reason as FollowReason
+from controller.usage import SizedReason
 from nodes.placement import Lack
 from nodes.proposals import Change
 from podsla.diagnosis import State
@@ -35,6 +37,8 @@ SETS: Final[dict[tuple[str, str], tuple[Words, ...]]] = {
     ("Pods that are left alone", "reason"): (Skip,),
     ("Catalogues: the condition `Accepted`", "reason"): (AcceptReason,),
     ("Catalogues: the condition `Followed`", "reason"): (FollowReason,),
+    ("Catalogues: the condition `PodsSized`", "reason"): (SizedReason,),
+    ("Events of pods", "reason"): (UnsizedReason,),
     ("Events of the target", "reason"): (TargetReason, OverlayReason),
     ("`podsla catalog lint`", "reason"): (LintReason, frozenset({UNUSABLE})),
     ("`podsla doctor`", "reason"): (DoctorReason,),

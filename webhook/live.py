@@ -29,7 +29,7 @@ from webhook.app import Environment, create_app
 from webhook.decide import Labels
 from webhook.metrics import PrometheusRecorder
 from webhook.secret import POLL_S, SecretFiles
-from webhook.server import Listen, serve
+from webhook.server import Listen, keep_for_good, serve
 
 EARLIER: Final = 3  # revisions before the one that serves, whose records are still believed
 FIRST_LIST_S: Final = 5.0  # a worker that has nothing to serve by then answers "try again"
@@ -97,6 +97,7 @@ class Live:
         index = compile_index(served.catalog, served.target)
         self._serving, self._key = Serving(index, self._earlier(index)), found.key
         self._built.set()
+        keep_for_good()
         sizes, classes = len(served.catalog.sizes), len(served.catalog.classes)
         fields = {"revision": served.catalog.revision, "target": served.target.name, "sizes": sizes, "classes": classes}
         _log.info("serving", extra={"fields": fields})

@@ -1,6 +1,7 @@
 """EDGE: a webhook on the same server that decides nothing: it always answers what podsla once said.
 
-Run as a process: `python -m bench.cluster.constant PORT CERTIFICATE KEY ANSWER`.
+Run as a process: `python -m bench.cluster.constant PORT CERTIFICATE KEY ANSWER [direct]`; with the last word it answers
+straight away, as podsla does, without Flask's request and response.
 """
 
 import sys
@@ -13,6 +14,7 @@ import orjson
 from flask import Flask, Response, request
 
 from catalog.keys import DOMAIN
+from webhook.app import Reply
 from webhook.metrics import PrometheusRecorder
 from webhook.server import Listen, serve
 
@@ -20,18 +22,22 @@ UID: Final = b"00000000-0000-0000-0000-000000000000"  # in the answer, where the
 _BEFORE_UID: Final = b'"uid":"'
 
 
-def constant_app(answer: bytes) -> Flask:
+def constant_app(answer: bytes, *, direct: bool = False) -> Flask:
     """Build an application that answers every review with *answer*, in the name of the review's own uid."""
     head, tail = answer.split(UID)
     app = Flask("constant", static_folder=None)
     app.extensions["recorder"] = PrometheusRecorder()  # the server counts there what it refuses
 
+    def said(body: bytes) -> bytes:
+        begin = body.index(_BEFORE_UID) + len(_BEFORE_UID)  # the API server writes the review's own uid first
+        return head + body[begin : begin + len(UID)] + tail
+
     @app.post("/mutate")
     def mutate() -> Response:
-        body = request.get_data(cache=False)
-        begin = body.index(_BEFORE_UID) + len(_BEFORE_UID)  # the API server writes the review's own uid first
-        return Response(head + body[begin : begin + len(UID)] + tail, content_type="application/json")
+        return Response(said(request.get_data(cache=False)), content_type="application/json")
 
+    if direct:
+        app.extensions["answers"] = {"/mutate": lambda body: Reply(said(body), lambda: None)}
     return app
 
 
@@ -66,10 +72,10 @@ def configuration(ours: Mapping[str, Any], url: str, ca_bundle: str, namespaces:
     }
 
 
-def main(port: str, certificate: str, key: str, answer: str) -> None:
+def main(port: str, certificate: str, key: str, answer: str, how: str = "") -> None:
     """Serve until SIGTERM."""
-    text = Path(answer).read_bytes()
-    serve(lambda: constant_app(text), Listen("127.0.0.1", int(port), Path(certificate), Path(key)))
+    text, listen = Path(answer).read_bytes(), Listen("127.0.0.1", int(port), Path(certificate), Path(key))
+    serve(lambda: constant_app(text, direct=how == "direct"), listen)
 
 
 if __name__ == "__main__":

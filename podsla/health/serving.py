@@ -6,7 +6,7 @@ from typing import Any, Final
 from catalog.accept import Memo
 from catalog.dimension import BY_PATH, Figures, render
 from catalog.fit import Index, compile_index
-from catalog.keys import CLASS, DEFAULT_CLASS, DOMAIN, ENFORCE_TEMPLATES, OPT_OUT, RECORD
+from catalog.keys import CLASS, DEFAULT_CLASS, DOMAIN, ENFORCE_TEMPLATES
 from catalog.load import DEFAULT_TARGET, load_target
 from catalog.model import SlaClass
 from catalog.problems import InvalidError, close, nearest
@@ -19,6 +19,7 @@ from nodes.offer import node_offer
 from nodes.placement import Lack, Missing, Place, judge, read_needs, read_places
 from nodes.proposals import by_type
 from nodes.standing import by_class, first_short
+from nodes.unsized import read_unsized
 from nodes.usage import NodeUsage, read_amounts, render_amount, usage
 from podsla.health.findings import Finding, Object, Reason, Snapshot, error, some, warning
 from podsla.summary import counted
@@ -27,7 +28,6 @@ from webhook.decision import Deny
 from webhook.decision import Reason as Refusal
 
 _PASSING: Final = "node.kubernetes.io/"  # taints that come and go by themselves
-_SYSTEM: Final = frozenset({"kube-system", "kube-public", "kube-node-lease", "podsla-system", "podsla-agents"})
 _ON_NAMESPACES: Final = (DEFAULT_CLASS, ENFORCE_TEMPLATES)
 _SURELY_MEANT: Final = 0.9  # how alike a key of another domain has to be: podsla/default-class, posdla.io/default-class
 
@@ -246,13 +246,7 @@ def _meant_for_us(key: str) -> bool:
 
 
 def _pods(pods: Sequence[Object], served: Served) -> Iterator[Finding]:
-    unsized = []
-    for pod in pods:
-        metadata = pod["metadata"]
-        annotations = metadata.get("annotations") or {}
-        asks = annotations.get(CLASS, OPT_OUT) != OPT_OUT and metadata.get("namespace") not in _SYSTEM
-        if asks and RECORD not in annotations:
-            unsized.append(f"{metadata.get('namespace')}/{metadata['name']}")
+    unsized = [one.pod for one in read_unsized(pods)]
     if unsized:
         message = f"{some(unsized)} name a class and were created without podsla; delete them to have them created anew"
         yield warning(Reason.POD_NOT_SIZED, counted(len(unsized), "pod"), message)

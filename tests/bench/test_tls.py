@@ -5,7 +5,7 @@ import pytest
 import bench.tls
 from bench.__main__ import review
 
-MODES = ("podsla", "podsla, each pod another", "constant")
+MODES = ("podsla", "podsla, each pod another", "constant", "constant, without Flask too")
 
 
 @pytest.mark.wire

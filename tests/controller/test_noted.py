@@ -24,16 +24,22 @@ NAME: Final = "noted"
 
 @pytest.fixture
 def replica(bare: Api) -> Iterator[Live]:
-    """A replica, beside no controller; the catalogue that it serves is gone afterwards, with all that was kept."""
+    """A replica, beside no controller; its catalogue is the only one."""
+    forget(bare)
     publish(bare, NAME, sizes("1M"))
     accept(bare)
     note(bare)
     live = Live(bare, NAMESPACE).start(30.0)
     yield live
     live.stop()
-    bare.delete(SPEC_CATALOGS, NAME)
-    for thing in bare.list(CONTROLLER_REVISIONS, NAMESPACE):
-        bare.delete(CONTROLLER_REVISIONS, thing["metadata"]["name"], NAMESPACE)
+    forget(bare)
+
+
+def forget(api: Api) -> None:
+    """Delete every catalogue, and all that was kept of them."""
+    for resource, namespace in ((SPEC_CATALOGS, ""), (CONTROLLER_REVISIONS, NAMESPACE)):
+        for thing in api.list(resource, namespace):
+            api.delete(resource, thing["metadata"]["name"], namespace)
 
 
 def accept(api: Api) -> str:

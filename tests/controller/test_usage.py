@@ -9,6 +9,7 @@ from catalog.stored import read_kept, revision_object
 from controller.usage import owners, usage_status
 from nodes.capacity import Held
 from nodes.standing import ClassUse
+from nodes.unsized import Unsized
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 EARLIER = "2026-11-01T00:00:00Z"
@@ -21,6 +22,13 @@ FOLLOWED = {
     "message": "every node publishes what its size offers",
     "lastTransitionTime": EARLIER,
 }
+SIZED = {
+    "type": "PodsSized",
+    "status": "True",
+    "reason": "AllSized",
+    "message": "every running pod that names a class has its size",
+    "lastTransitionTime": EARLIER,
+}
 
 
 def held(count: int) -> list[Held]:
@@ -28,20 +36,23 @@ def held(count: int) -> list[Held]:
 
 
 def test_the_status_counts_pods_by_class_and_leaves_other_conditions_alone() -> None:
-    body = usage_status({"status": {"conditions": [ACCEPTED]}}, USES, [], NOW)
+    now = "2026-11-24T12:00:00Z"
+    body = usage_status({"status": {"conditions": [ACCEPTED]}}, USES, [], [], NOW)
     assert body == {
         "status": {
             "pods": 118,
             "usage": [{"class": "disk", "pods": 1, "misfits": 0}, {"class": "net", "pods": 117, "misfits": 3}],
-            "conditions": [ACCEPTED, {**FOLLOWED, "lastTransitionTime": "2026-11-24T12:00:00Z"}],
+            "conditions": [ACCEPTED, {**FOLLOWED, "lastTransitionTime": now}, {**SIZED, "lastTransitionTime": now}],
         }
     }
 
 
 def test_nothing_is_written_where_the_status_says_so_already() -> None:
-    status: dict[str, Any] = usage_status({"status": {"conditions": [ACCEPTED, FOLLOWED]}}, USES, [], NOW)["status"]
+    status: dict[str, Any] = usage_status({"status": {"conditions": [ACCEPTED, FOLLOWED, SIZED]}}, USES, [], [], NOW)[
+        "status"
+    ]
     assert "conditions" not in status
-    assert usage_status({"status": {**status, "conditions": [ACCEPTED, FOLLOWED]}}, USES, [], NOW) == {}
+    assert usage_status({"status": {**status, "conditions": [ACCEPTED, FOLLOWED, SIZED]}}, USES, [], [], NOW) == {}
 
 
 @pytest.mark.parametrize(
@@ -61,18 +72,31 @@ def test_nothing_is_written_where_the_status_says_so_already() -> None:
     ],
 )
 def test_what_is_held_for_pods_is_said_with_both_figures(count: int, message: str) -> None:
-    (condition,) = usage_status({}, [], held(count), NOW)["status"]["conditions"]
+    condition, _ = usage_status({}, [], held(count), [], NOW)["status"]["conditions"]
     assert (condition["type"], condition["status"], condition["reason"]) == ("Followed", "False", "HeldForPods")
     assert condition["message"] == message
 
 
 def test_the_condition_keeps_its_time_until_its_status_changes() -> None:
     thing = {"status": {"conditions": [FOLLOWED]}}
-    (changed,) = usage_status(thing, [], held(1), NOW)["status"]["conditions"]
+    changed, _ = usage_status(thing, [], held(1), [], NOW)["status"]["conditions"]
     assert changed["lastTransitionTime"] == "2026-11-24T12:00:00Z"
     later = datetime(2026, 12, 24, tzinfo=UTC)
-    (same,) = usage_status({"status": {"conditions": [changed]}}, [], held(2), later)["status"]["conditions"]
+    same, _ = usage_status({"status": {"conditions": [changed]}}, [], held(2), [], later)["status"]["conditions"]
     assert same["lastTransitionTime"] == "2026-11-24T12:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("count", "message"),
+    [(1, "1 pod names a class and runs without a size: a/p0"), (7, "7 pods name a class and run without a size: ")],
+)
+def test_pods_that_were_created_without_podsla_are_named(count: int, message: str) -> None:
+    unsized = [Unsized(f"a/p{number}", "net", f"u{number}") for number in range(count)]
+    _, condition = usage_status({}, [], [], unsized, NOW)["status"]["conditions"]
+    assert (condition["type"], condition["status"], condition["reason"]) == ("PodsSized", "False", "PodsNotSized")
+    assert condition["message"].startswith(message)
+    assert ("and 2 more" in condition["message"]) == (count == 7)
+    assert condition["message"].endswith("delete them to have them created anew")
 
 
 def kept(catalog: str, number: int, created: str, *sizes: str) -> dict[str, Any]:

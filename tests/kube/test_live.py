@@ -95,6 +95,16 @@ def test_a_long_collection_is_read_to_its_end(api: Api) -> None:
         watched.stop()
 
 
+def test_of_metadata_alone_nothing_else_is_sent_and_none_at_all_is_no_error(api: Api) -> None:
+    assert [*api.list_metadata(CONFIG_MAPS, HOME, labelSelector="nobody=has-it")] == []
+    labelled = config_map("labelled", a="1")
+    api.create(CONFIG_MAPS, {**labelled, "metadata": {"name": "labelled", "labels": {"x": "y"}}}, HOME)
+
+    (found,) = api.list_metadata(CONFIG_MAPS, HOME, labelSelector="x=y")
+    assert found["metadata"]["name"] == "labelled"
+    assert "data" not in found
+
+
 def test_a_watch_follows_every_change_and_keeps_what_it_is_told_to(api: Api) -> None:
     changed = Event()
     watched = Watched(api, CONFIG_MAPS, namespace=HOME, on_change=changed.set).start()

@@ -60,6 +60,7 @@ CASES: Final[Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]]] = {
         {'podsla_catalog_accepted{catalog="x"}': "1x60"},
     ),
     "PodslaTargetRefused": ({"podsla_target_accepted": "0x60"}, {"podsla_target_accepted": "1x60"}),
+    "PodslaPodsNotSized": ({'podsla_pods_not_sized{pod="a"}': "2x60"}, {'podsla_pods_not_sized{pod="a"}': "0x60"}),
     "PodslaNoLeader": (
         {'podsla_controller_leading{pod="a"}': "0x60", 'podsla_controller_leading{pod="b"}': "0x60"},
         {'podsla_controller_leading{pod="a"}': "1x60", 'podsla_controller_leading{pod="b"}': "0x60"},

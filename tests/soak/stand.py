@@ -53,7 +53,7 @@ class Stand:
 
     def start_controller(self) -> None:
         """Start a controller."""
-        name = f"controller-{len(self.controllers)}"
+        name = f"controller-{next(self._numbers)}"
         self.controllers[name] = self._start("controller", self._port(), "--identity", name)[1]
 
     def start_replica(self) -> int:
@@ -78,6 +78,16 @@ class Stand:
         os.killpg(process.pid, signal.SIGKILL)
         eventually(lambda: port not in self.balancer.ready, f"replica {port} is out of service", WAIT_S)
         self.balancer.replicas.discard(port)
+
+    def lose_everything(self) -> None:
+        """Kill every process of podsla, and bring back what they talk to; nobody starts them again."""
+        for port in list(self.replicas):
+            self.kill_replica(port)
+        for process in self.controllers.values():
+            os.killpg(process.pid, signal.SIGKILL)
+        self.controllers.clear()
+        self.restart_etcd()
+        self.restart_api_server()
 
     def restart_api_server(self) -> None:
         """Stop the API server and start it again."""
