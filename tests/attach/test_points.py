@@ -1,4 +1,8 @@
-"""Whatever outlives the agent has a crash point around it; found in the code, so that none can be forgotten."""
+"""
+Whatever outlives the agent has a crash point around it; found in the code, so that none can be forgotten.
+
+Statuses and metrics, which every pass writes anew, are left out.
+"""
 
 import ast
 from collections.abc import Iterator
