@@ -48,7 +48,7 @@ demo-attach: .venv/ready ## a running container gets a device and gives it back:
 	@$(BIN)/python -m tests.attach.node.demo $(CGROUPS)
 
 soak-attach: .venv/ready ## 10,000 attaches and detaches under opens that may not fail, on each engine: five minutes, as root
-	PODSLA_ATTACH_CYCLES=10000 $(BIN)/pytest tests/attach/node/test_soak.py
+	PODSLA_ATTACH_CYCLES=10000 $(BIN)/pytest -s tests/attach/node/test_soak.py
 
 test-deep: .venv/ready ## the properties on 1,000 generated cases each: six minutes, other cases every time
 	$(BIN)/pytest tests/webhook/test_properties.py tests/webhook/test_patch.py --hypothesis-profile=deep

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from attach.points import Hook, nowhere, point
+
 _SYSCALL: Final = {"x86_64": 321, "aarch64": 280}
 _LOAD, _ATTACH, _DETACH, _FD_BY_ID, _INFO, _QUERY = 5, 8, 9, 13, 15, 16
 _CGROUP_DEVICE: Final = 15  # of program types
@@ -59,6 +61,9 @@ def call(command: int, attribute: bytes, doing: str) -> tuple[int, bytes]:
 
 class Bpf:
     """The kernel's device filters."""
+
+    def __init__(self, at: Hook = nowhere) -> None:
+        self.at = at
 
     def query(self, cgroup_fd: int, *, effective: bool = False) -> Attached:
         """List what is attached to a cgroup, or with *effective* all that has a say in it."""
@@ -132,6 +137,7 @@ class Bpf:
         finally:
             os.close(fd)
 
+    @point("load a program")
     def _load(self, code: bytes, name: str, log: ctypes.Array[ctypes.c_char] | None) -> int:
         instructions = ctypes.create_string_buffer(code, len(code))
         licence = ctypes.create_string_buffer(b"Apache-2.0")
@@ -143,6 +149,7 @@ class Bpf:
         )
         return call(_LOAD, attribute, "load a program")[0]
 
+    @point("replace a program")
     def replace(self, cgroup_fd: int, new_fd: int, old_fd: int, flags: int) -> None:
         """
         Put one program in another's place at once: no open meets neither or both.
@@ -156,10 +163,7 @@ class Bpf:
             attribute = struct.pack("<IIIII", cgroup_fd, new_fd, _ATTACH_DEVICE, flags, 0)
         call(_ATTACH, attribute, "replace a program")
 
-    def attach(self, cgroup_fd: int, program_fd: int) -> None:
-        """Add a program; all of a cgroup's programs must allow."""
-        call(_ATTACH, struct.pack("<IIIII", cgroup_fd, program_fd, _ATTACH_DEVICE, _MULTI, 0), "attach a program")
-
+    @point("detach a program")
     def detach(self, cgroup_fd: int, program_fd: int) -> None:
         """Take a program away."""
         call(_DETACH, struct.pack("<IIII", cgroup_fd, program_fd, _ATTACH_DEVICE, 0), "detach a program")

@@ -19,6 +19,10 @@ class ByVersion:
         """See `Rules.allowed`."""
         return self._rules[cgroup.version].allowed(cgroup)
 
+    def settled(self, cgroup: Cgroup) -> frozenset[int]:
+        """See `Rules.settled`."""
+        return self._rules[cgroup.version].settled(cgroup)
+
     def allow(self, cgroup: Cgroup, nodes: Collection[DeviceNode]) -> None:
         """See `Rules.allow`."""
         self._rules[cgroup.version].allow(cgroup, nodes)

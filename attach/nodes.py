@@ -20,6 +20,7 @@ from attach.cgroup import Hierarchy, path_of
 from attach.errors import AttachError, Gone, Refused, Unknown
 from attach.kernel import BENEATH, NO_MAGICLINKS, NO_SYMLINKS, openat2
 from attach.model import Access, CgroupVersion, Container, DeviceNode, NodeState, Process
+from attach.points import Hook, nowhere, point
 from attach.reasons import Reason
 
 _INSIDE: Final = NO_SYMLINKS | NO_MAGICLINKS | BENEATH
@@ -39,7 +40,8 @@ _ACCESS: Final = {0: Access.OPENS, errno.EPERM: Access.DENIED, errno.ENOENT: Acc
 class HostNodes:
     """Device nodes of containers on this node."""
 
-    def __init__(self, hierarchy: Hierarchy, proc: Path = Path("/proc")) -> None:
+    def __init__(self, hierarchy: Hierarchy, proc: Path = Path("/proc"), at: Hook = nowhere) -> None:
+        self.at = at
         self._proc = proc
         self._hierarchy = hierarchy
         self._opener: subprocess.Popen[str] | None = None
@@ -48,7 +50,7 @@ class HostNodes:
         """See the port."""
         with self._root(container) as root:
             try:
-                with _parent(root, node, make=False) as (folder, name):
+                with self._parent(root, node, make=False) as (folder, name):
                     return self._look(container, folder, name, node)
             except FileNotFoundError:
                 return NodeState.ABSENT
@@ -85,7 +87,7 @@ class HostNodes:
         """See the port."""
         with self._root(container) as root:
             try:
-                with _parent(root, node, make=True) as (folder, name):
+                with self._parent(root, node, make=True) as (folder, name):
                     self._make(container, folder, name, node)
             except OSError as error:
                 if error.errno in _LEADS_AWAY:
@@ -103,24 +105,53 @@ class HostNodes:
                     "remove it from the image",
                 )
             return
+        self._mknod(folder, name, node)
+
+    @point("make a node")
+    def _mknod(self, folder: int, name: str, node: DeviceNode) -> None:
         mask = os.umask(0)  # so that a node is never there with another mode
         try:
             os.mknod(name, _MODE | stat.S_IFCHR, node.rdev, dir_fd=folder)
         finally:
             os.umask(mask)
 
+    @point("make a folder")
+    def _mkdir(self, folder: int, name: str) -> None:
+        os.mkdir(name, 0o755, dir_fd=folder)
+
+    @point("remove a node")
+    def _unlink(self, folder: int, name: str) -> None:
+        os.unlink(name, dir_fd=folder)
+
     def hide(self, container: Container, node: DeviceNode) -> None:
         """See the port."""
         with suppress(Gone), self._root(container) as root:
             try:
-                with _parent(root, node, make=False) as (folder, name):
+                with self._parent(root, node, make=False) as (folder, name):
                     if self._look(container, folder, name, node) is NodeState.RIGHT:
-                        os.unlink(name, dir_fd=folder)
+                        self._unlink(folder, name)
             except FileNotFoundError:
                 return
             except OSError as error:
                 if error.errno not in _LEADS_AWAY:
                     raise _unknown(container, node, error) from error
+
+    @contextmanager
+    def _parent(self, root: int, node: DeviceNode, *, make: bool) -> Iterator[tuple[int, str]]:
+        """Hold the folder that a node is in, and give its name there; with *make*, folders below /dev are made."""
+        parts = Path(node.path).relative_to("/").parts
+        folder = os.dup(root)
+        try:
+            for depth, part in enumerate(parts[:-1]):
+                if make and depth:
+                    with suppress(FileExistsError):
+                        self._mkdir(folder, part)
+                inner = openat2(folder, part, _FOLDER, _INSIDE)
+                os.close(folder)
+                folder = inner
+            yield folder, parts[-1]
+        finally:
+            os.close(folder)
 
     @contextmanager
     def _root(self, container: Container) -> Iterator[int]:
@@ -206,24 +237,6 @@ class HostNodes:
                 with suppress(BrokenPipeError):
                     if pipe is not None:
                         pipe.close()
-
-
-@contextmanager
-def _parent(root: int, node: DeviceNode, *, make: bool) -> Iterator[tuple[int, str]]:
-    """Hold the folder that a node is in, and give its name there; with *make*, folders below /dev are made."""
-    parts = Path(node.path).relative_to("/").parts
-    folder = os.dup(root)
-    try:
-        for depth, part in enumerate(parts[:-1]):
-            if make and depth:
-                with suppress(FileExistsError):
-                    os.mkdir(part, 0o755, dir_fd=folder)
-            inner = openat2(folder, part, _FOLDER, _INSIDE)
-            os.close(folder)
-            folder = inner
-        yield folder, parts[-1]
-    finally:
-        os.close(folder)
 
 
 def _is_frozen(container: Container) -> bool:

@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 
 from attach.entry import Entry, Observed, Trouble, Wish, needed
 from attach.errors import AttachError, Gone, Refused
-from attach.model import Access, Container, DeviceNode, Gpu, Holder, NodeState, Process
+from attach.model import Access, Cgroup, Container, DeviceNode, Gpu, Holder, NodeState, Process
 from attach.ports import Inventory, Nodes, Processes, Rules
 from attach.transitions import State
 
@@ -54,7 +54,7 @@ def observe_new(node: Node, wish: Wish, gpus: tuple[Gpu, ...], system_pods: Coll
     return Observed(
         gpus=listed,
         container=found,
-        allowed=_allowed(node, found),
+        allowed=_asked(node.rules.allowed, found),
         nodes=nodes,
         access=_access(node, found, standing),
         holders=_holders(node, {gpu.node.rdev for gpu in gpus}, frozenset(), system_pods),
@@ -69,7 +69,8 @@ def observe_held(
         return Observed(gpus, None, frozenset())
     found = _attempt(lambda: node.processes.find(entry.wish.target))
     here = entry.container if found == entry.container or isinstance(found, Trouble) else None
-    allowed = _allowed(node, entry.container) if entry.container else frozenset[int]()
+    ask = node.rules.settled if entry.state is State.ATTACHING else node.rules.allowed
+    allowed = _asked(ask, entry.container) if entry.container else frozenset[int]()
     nodes = _nodes(node, here, entry.nodes) if here else {}
     is_made = isinstance(allowed, frozenset) and all(
         at.rdev in allowed and nodes.get(at) in (NodeState.RIGHT, NodeState.HOST) for at in entry.nodes
@@ -94,9 +95,9 @@ def _rdevs(entry: Entry, gpus: Mapping[str, Gpu] | Trouble) -> set[int]:
     return {*entry.device_rdevs, *(now[uuid].node.rdev for uuid in entry.wish.devices if uuid in now)}
 
 
-def _allowed(node: Node, container: Container) -> frozenset[int] | Trouble:
+def _asked(ask: Callable[[Cgroup], frozenset[int]], container: Container) -> frozenset[int] | Trouble:
     try:
-        return node.rules.allowed(container.cgroup)
+        return ask(container.cgroup)
     except Gone:
         return frozenset()
     except AttachError as error:

@@ -9,8 +9,8 @@ R = TypeVar("R")
 
 Hook = Callable[[str], None]
 
-POINTS: Final[list[str]] = []
-"""Every point that there is, in the order in which the code declares them: "before …" and "after …"."""
+POINTS: Final[dict[str, str]] = {}
+"""Every point that the code declares, "before …" and "after …", and the module that does."""
 
 
 class _Hooked(Protocol):
@@ -27,9 +27,10 @@ def nowhere(_name: str) -> None:
 
 def point(name: str) -> Callable[[Callable[Concatenate[H, P], R]], Callable[Concatenate[H, P], R]]:
     """Declare that a method has an effect that outlives the process."""
-    POINTS.extend((f"before {name}", f"after {name}"))
 
     def declare(effect: Callable[Concatenate[H, P], R]) -> Callable[Concatenate[H, P], R]:
+        POINTS.update(dict.fromkeys((f"before {name}", f"after {name}"), effect.__module__))
+
         @wraps(effect)
         def run(self: H, /, *args: P.args, **kwargs: P.kwargs) -> R:
             self.at(f"before {name}")

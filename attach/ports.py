@@ -18,6 +18,14 @@ class Rules(Protocol):
             Unknown: The rules can't be read.
         """
 
+    def settled(self, cgroup: Cgroup) -> frozenset[int]:
+        """
+        Name those of the allowed devices for which `allow` has nothing left to do, though an agent may have died in it.
+
+        Raises:
+            Gone, Unknown: As `allowed` does.
+        """
+
     def allow(self, cgroup: Cgroup, nodes: Collection[DeviceNode]) -> None:
         """
         Allow read and write, in the cgroup and all below it; the rules that stand there keep their words and order.

@@ -16,6 +16,7 @@ from attach.cgroup import Hierarchy, belongs_to, container_id_in, path_of, pod_u
 from attach.errors import Refused, Unknown
 from attach.kernel import character_rdev, shares_files
 from attach.model import Cgroup, Container, Holder, Process, Target
+from attach.points import Hook, nowhere, point
 
 SANDBOXES: Final = ("runsc", "qemu-system", "cloud-hypervisor", "firecracker", "kata-", "stratovirt", "dragonball")
 _ROUNDS: Final = 8  # of looking at processes that have come meanwhile
@@ -25,7 +26,8 @@ _NO_FILES: Final = ("pipe:", "socket:", "anon_inode:", "net:", "mnt:", "pid:", "
 class HostProcesses:
     """Containers and processes, as /proc and the cgroup tree show them."""
 
-    def __init__(self, hierarchy: Hierarchy, proc: Path = Path("/proc")) -> None:
+    def __init__(self, hierarchy: Hierarchy, proc: Path = Path("/proc"), at: Hook = nowhere) -> None:
+        self.at = at
         self._hierarchy = hierarchy
         self._proc = proc
         self._tops = [""]  # where kubelets keep their tree; one that runs in a container has its own below another
@@ -202,12 +204,16 @@ class HostProcesses:
         try:
             if self._running(process.pid) != process or pod_uid_in(self._cgroup(process.pid)) != pod_uid:
                 return False
-            signal.pidfd_send_signal(pidfd, number)
+            self._send(pidfd, number)
         except (ProcessLookupError, FileNotFoundError):
             return False
         finally:
             os.close(pidfd)
         return True
+
+    @point("send a signal")
+    def _send(self, pidfd: int, number: int) -> None:
+        signal.pidfd_send_signal(pidfd, number)
 
 
 def _members(path: str) -> Iterator[int]:

@@ -13,6 +13,7 @@ from typing import Final
 from attach.cgroupfs import VANISHED, levels, opened
 from attach.errors import AttachError, Gone, Refused, Unknown
 from attach.model import Cgroup, DeviceNode
+from attach.points import Hook, nowhere, point
 
 _OURS: Final = "rw"
 
@@ -20,10 +21,18 @@ _OURS: Final = "rw"
 class Rules1:
     """Device rules as lines in files."""
 
+    def __init__(self, at: Hook = nowhere) -> None:
+        self.at = at
+
     def allowed(self, cgroup: Cgroup) -> frozenset[int]:
         """See the port."""
         with opened(cgroup) as fd:
-            return frozenset(rdev for rdev, access in _entries(_lines(fd, cgroup)).items() if {*_OURS} <= {*access})
+            return _allowed(fd, cgroup)
+
+    def settled(self, cgroup: Cgroup) -> frozenset[int]:
+        """See the port."""
+        with opened(cgroup) as fd:
+            return frozenset.intersection(*(_allowed(folder, cgroup) for folder in levels(fd)))
 
     def allow(self, cgroup: Cgroup, nodes: Collection[DeviceNode]) -> None:
         """See the port."""
@@ -36,7 +45,7 @@ class Rules1:
                 )
             for folder in levels(fd):
                 for node in sorted(set(nodes)):
-                    _write(folder, "devices.allow", node, cgroup)
+                    self._write(folder, "devices.allow", node, cgroup)
 
     def deny(self, cgroup: Cgroup, nodes: Collection[DeviceNode]) -> None:
         """See the port."""
@@ -45,9 +54,21 @@ class Rules1:
                 entries = _entries(_lines(fd, cgroup))
                 for node in sorted(set(nodes)):
                     if entries.get(node.rdev) == _OURS:
-                        _write(fd, "devices.deny", node, cgroup)
+                        self._write(fd, "devices.deny", node, cgroup)
         except Gone:
             return
+
+    @point("write a device rule")
+    def _write(self, folder: int, name: str, node: DeviceNode, cgroup: Cgroup) -> None:
+        line = f"c {node.major}:{node.minor} {_OURS}"
+        try:
+            fd = os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=folder)
+            try:
+                os.write(fd, line.encode())
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise _error(f"write {line!r} to {name}", cgroup, error) from error
 
 
 def _lines(folder: int, cgroup: Cgroup) -> list[str]:
@@ -57,6 +78,10 @@ def _lines(folder: int, cgroup: Cgroup) -> list[str]:
             return file.read().splitlines()
     except OSError as error:
         raise _error("read the rules", cgroup, error) from error
+
+
+def _allowed(folder: int, cgroup: Cgroup) -> frozenset[int]:
+    return frozenset(rdev for rdev, access in _entries(_lines(folder, cgroup)).items() if {*_OURS} <= {*access})
 
 
 def _allows_everything(lines: Sequence[str]) -> bool:
@@ -72,18 +97,6 @@ def _entries(lines: Sequence[str]) -> dict[int, str]:
         if kind == "c" and major.isdigit() and minor.isdigit():
             entries[os.makedev(int(major), int(minor))] = access
     return entries
-
-
-def _write(folder: int, name: str, node: DeviceNode, cgroup: Cgroup) -> None:
-    line = f"c {node.major}:{node.minor} {_OURS}"
-    try:
-        fd = os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=folder)
-        try:
-            os.write(fd, line.encode())
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise _error(f"write {line!r} to {name}", cgroup, error) from error
 
 
 def _error(doing: str, cgroup: Cgroup, error: OSError) -> AttachError:

@@ -48,6 +48,17 @@ class Rules2:
             others = list(self._programs(self._bpf.query(fd, effective=True).numbers))
             return frozenset(rdev for rdev in rules if all(_allows(program, rdev) for program in others))
 
+    def settled(self, cgroup: Cgroup) -> frozenset[int]:
+        """See the port."""
+        found = self.allowed(cgroup)
+        if found:
+            with opened(cgroup) as fd, _translated("read the rules", cgroup):
+                for folder in levels(fd):
+                    for program in self._programs(self._bpf.query(folder).numbers):
+                        if not program.has_maps:
+                            found &= devfilter.split(program.name, program.code)[0]
+        return found
+
     def allow(self, cgroup: Cgroup, nodes: Collection[DeviceNode]) -> None:
         """See the port."""
         wanted = frozenset(node.rdev for node in nodes)

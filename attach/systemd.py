@@ -17,6 +17,7 @@ from attach import dbus
 from attach.dbus import DBusError, Pairs, Reader
 from attach.errors import Gone, Unknown
 from attach.model import Cgroup, DeviceNode
+from attach.points import Hook, nowhere, point
 from attach.ports import Rules
 
 SOCKETS: Final = ("/run/systemd/private", "/proc/1/root/run/systemd/private")  # the second one: seen from a container
@@ -39,13 +40,22 @@ def through_systemd(inner: Rules) -> Rules:
 class SystemdRules:
     """An engine's rules, of which systemd is told where the cgroup is a unit of its."""
 
-    def __init__(self, inner: Rules, path: Path) -> None:
+    def __init__(self, inner: Rules, path: Path, at: Hook = nowhere) -> None:
+        self.at = at
         self._inner = inner
         self._path = path
 
     def allowed(self, cgroup: Cgroup) -> frozenset[int]:
         """See the port."""
         return self._inner.allowed(cgroup)
+
+    def settled(self, cgroup: Cgroup) -> frozenset[int]:
+        """See the port."""
+        found = self._inner.settled(cgroup)
+        if not cgroup.unit or not found:
+            return found
+        there = self._listed(cgroup.unit)
+        return frozenset(rdev for rdev in found if _entry(rdev) in there)
 
     def allow(self, cgroup: Cgroup, nodes: Collection[DeviceNode]) -> None:
         """See the port. The rule comes first: it may be refused, and systemd's list is to name nothing that is not."""
@@ -74,6 +84,7 @@ class SystemdRules:
             raise Unknown("SystemdUnknown", f"unit {unit}: systemd's {_ALLOWED} is no list of pairs")
         return body.pairs()
 
+    @point("tell systemd")
     def _change(self, unit: str, values: list[Pairs]) -> None:
         body = dbus.property_change(unit, _ALLOWED, values)
         self._call(unit, dbus.call(*_MANAGER, "SetUnitProperties", "sba(sv)", body))
@@ -97,8 +108,12 @@ class SystemdRules:
 
 
 def _entries(nodes: Collection[DeviceNode]) -> list[tuple[str, str]]:
-    """Write devices as systemd does; such a path is read by its name, whether it exists or not."""
-    return [(f"/dev/char/{node.major}:{node.minor}", _ACCESS) for node in sorted(set(nodes))]
+    return [_entry(node.rdev) for node in sorted(set(nodes))]
+
+
+def _entry(rdev: int) -> tuple[str, str]:
+    """Write a device as systemd does; such a path is read by its name, whether it exists or not."""
+    return f"/dev/char/{os.major(rdev)}:{os.minor(rdev)}", _ACCESS
 
 
 def _escape(unit: str) -> str:

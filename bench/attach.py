@@ -3,7 +3,7 @@
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Final, TypeAlias
@@ -18,6 +18,7 @@ Row: TypeAlias = tuple[str, str, str, str]  # what, median, least, note
 
 ROUNDS: Final = 500
 RULES_THERE: Final = (0, 1, 16, 64)
+STEPS: Final = ("rule", "node", "verify", "attach", "detach")
 _MAJOR: Final = 240  # of no driver here
 
 
@@ -33,8 +34,10 @@ def bench_attach() -> Iterator[Row]:
             world = RealWorld(Runtime("runc", version, here, root), hierarchy)
             try:
                 container = found(world, world.start())
-                for rules in RULES_THERE:
-                    yield from _rows(world, container, rules)
+                steps = {rules: _steps(world, container, rules) for rules in RULES_THERE}
+                for rules, times in steps.items():
+                    yield from (_row(f"{name}, {rules} rules there", times[name], version) for name in STEPS)
+                yield from (_slope(name, {n: steps[n][name] for n in RULES_THERE}, version) for name in STEPS[-2:])
                 with _undisturbed():
                     looks = _times(partial(world.processes.holders, [world.devices[0].rdev]), 20)
                 yield _row("look for holders in all processes", looks, version)
@@ -53,14 +56,13 @@ def _undisturbed() -> Iterator[None]:
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
-def _rows(world: RealWorld, container: Container, rules: int) -> Iterator[Row]:
+def _steps(world: RealWorld, container: Container, rules: int) -> dict[str, list[float]]:
     gpu = world.devices[0]
     world.rules.allow(container.cgroup, [DeviceNode("/dev/x", _MAJOR, minor) for minor in range(rules)])
-    steps: dict[str, list[float]] = {name: [] for name in ("rule", "node", "verify", "attach", "detach")}
+    steps: dict[str, list[float]] = {name: [] for name in STEPS}
     with _undisturbed():
         _measure(world, container, gpu, steps)
-    for name, times in steps.items():
-        yield _row(f"{name}, {rules} rules there", times, world.version)
+    return steps
 
 
 def _measure(world: RealWorld, container: Container, gpu: DeviceNode, steps: dict[str, list[float]]) -> None:
@@ -96,3 +98,12 @@ def _row(what: str, times: list[float], version: CgroupVersion) -> Row:
     ordered = sorted(1e6 * seconds for seconds in times)
     p99 = ordered[int(0.99 * (len(ordered) - 1))]
     return f"cgroup {version}: {what}", f"{statistics.median(ordered):.0f}", f"{ordered[0]:.0f}", f"p99 {p99:.0f} µs"
+
+
+def _slope(name: str, times: Mapping[int, list[float]], version: CgroupVersion) -> Row:
+    """Say what each rule more costs: where that grows with their number, it is worse than O(rules)."""
+    few, more = (
+        1e6 * (statistics.median(times[high]) - statistics.median(times[low])) / (high - low)
+        for low, high in ((0, 16), (16, 64))
+    )
+    return f"cgroup {version}: {name}, each rule from 16 to 64", f"{more:.2f}", "-", f"from 0 to 16: {few:.2f} µs"

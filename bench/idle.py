@@ -4,10 +4,13 @@ The agent is the command as a node runs it; its processor time and memory, with 
 are read from /proc.
 """
 
+import json
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +20,7 @@ from bench.proc import resident_mib, tree_cpu_s
 from tests.attach.node.conftest import missing
 from tests.attach.node.containers import Machine, Runtime, build_root, build_workload, hierarchies, in_version, machine
 from tests.attach.node.files import PODSLA, attachment, write_desired, write_inventory
-from tests.attach.node.world import RealWorld
+from tests.attach.node.world import RealWorld, stand_ins
 from tests.waiting import eventually
 
 CONTAINERS: Final = 110  # as many as a kubelet takes by default
@@ -36,6 +39,7 @@ def bench_idle() -> Iterator[Row]:
             world = RealWorld(Runtime("runc", version, here, root), hierarchy)
             try:
                 yield _watch(world, here, version)
+                yield _in_cluster(here, version)
             finally:
                 world.close()
 
@@ -57,6 +61,57 @@ def _watch(world: RealWorld, here: Machine, version: CgroupVersion) -> Row:
         share = (tree_cpu_s(pid) - before_s) / (time.monotonic() - begun)
         what = f"cgroup {version}: agent at rest, {CONTAINERS} containers, {len(lent)} with a device"
         return what, f"{share:.2%} of a core", "", f"{resident_mib(pid):.1f} MiB"
+
+
+def _in_cluster(here: Machine, version: CgroupVersion) -> Row:
+    """Read what an agent takes that watches a cluster in which nothing is lent: the Kubernetes client, and the pods."""
+    folder = here.folder / "cluster"
+    folder.mkdir()
+    inventory = write_inventory(folder, stand_ins())
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Lists) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        (folder / "config").write_text(
+            '{"apiVersion": "v1", "kind": "Config", "current-context": "x", "users": [{"name": "x", "user": {}}], '
+            '"contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}], '
+            f'"clusters": [{{"name": "x", "cluster": {{"server": "http://127.0.0.1:{server.server_port}"}}}}]}}'
+        )
+        options = [*inventory, "--kubeconfig", str(folder / "config"), "--node", "node-1"]
+        with _agent(version, options, folder / "log") as pid:
+            time.sleep(SETTLE_S)
+            taken = resident_mib(pid)
+        server.shutdown()
+    return f"cgroup {version}: agent at rest that watches a cluster, {CONTAINERS} pods", "", "", f"{taken:.1f} MiB"
+
+
+class _Lists(BaseHTTPRequestHandler):
+    """An API server whose every list is empty but that of pods, and where nothing changes."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        if "watch=" in self.path:
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            time.sleep(2 * SETTLE_S)
+            return
+        named = {"spec": {"nodeName": "node-1"}, "status": {"phase": "Running"}}
+        pods = [
+            {
+                "metadata": {"name": f"pod-{n}", "namespace": "team-a", "uid": f"uid-{n}", "resourceVersion": "1"},
+                **named,
+            }
+            for n in range(CONTAINERS)
+        ]
+        items = pods if "/pods" in self.path else []
+        body = json.dumps({"kind": "List", "metadata": {"resourceVersion": "1"}, "items": items}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
 
 
 @contextmanager

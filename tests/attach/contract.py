@@ -119,7 +119,8 @@ class Contract:
 
         assert (web.opens(shown.path), world.nodes.access(container, shown)) == (errno.EPERM, Access.DENIED)
         assert (web.opens(allowed.path), world.nodes.access(container, allowed)) == (errno.ENOENT, Access.MISSING)
-        assert world.rules.allowed(container.cgroup) & {shown.rdev, allowed.rdev} == {allowed.rdev}
+        for said in (world.rules.allowed(container.cgroup), world.rules.settled(container.cgroup)):
+            assert said & {shown.rdev, allowed.rdev} == {allowed.rdev}
         assert (world.nodes.state(container, shown), world.nodes.state(container, allowed)) == (
             NodeState.RIGHT,
             NodeState.ABSENT,

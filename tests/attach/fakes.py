@@ -159,6 +159,9 @@ class FakeNode:
         container = self._in(cgroup, "allowed")
         return frozenset(container.ours - container.covered)
 
+    def settled(self, cgroup: Cgroup) -> frozenset[int]:
+        return self.allowed(cgroup)
+
     def allow(self, cgroup: Cgroup, nodes: Collection[DeviceNode]) -> None:
         container = self._in(cgroup, "allow")
         if container.open_to_all:

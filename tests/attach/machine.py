@@ -6,10 +6,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from attach.case import BOUND_S, CHECK_EVERY_S, CLEAN_CHECKS
 from attach.entry import Policy
 from attach.model import Target
-from attach.points import POINTS
 from attach.transitions import State
 from tests.attach.fakes import CONTROL, FILE, Crash, FakeContainer, FakeProcess, gpu, target
-from tests.attach.world import World
+from tests.attach.world import IN_LOOP, World
 
 PODS = ("a", "b", "c")
 GPUS = (0, 1, 2)
@@ -82,7 +81,7 @@ class NodeMachine(RuleBasedStateMachine):
     def run_once(self) -> None:
         self.world.run()
 
-    @rule(point=st.sampled_from(POINTS), nth=st.integers(0, 2))
+    @rule(point=st.sampled_from(IN_LOOP), nth=st.integers(0, 2))
     def crash(self, point: str, nth: int) -> None:
         left = nth
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import attach.agent
+from attach.inventory import open_inventory
 from attach.metrics import Metrics
 from attach.observe import Node
 from attach.store import FileStore
@@ -26,7 +27,9 @@ class Shell:
         self.container: FakeContainer = self.node.start(target("a"))
 
     @contextmanager
-    def open_node(self, _inventory: Path | None) -> Iterator[Node]:
+    def open_node(self, inventory: Path | None) -> Iterator[Node]:
+        if inventory is not None:
+            open_inventory(inventory)
         yield self.node.ports
 
     def want(self, text: str) -> None:
@@ -109,6 +112,44 @@ def test_a_journal_that_cannot_be_used_stops_it(shell: Shell, damage: bytes, rea
     assert err.startswith(f"{reason}: its checksum is wrong")
     assert shell.container.ours == set()
     assert shell.run("gpu", "inspect")[0] == 3
+
+
+INVENTORY = "apiVersion: podsla.io/v1beta1\nkind: NodeInventory\ngpus:\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param("gpus: [", "this is not YAML", id="no YAML"),
+        pytest.param(
+            f"{INVENTORY}- {{uuid: GPU-0, path: /etc/gpu}}\n", "'/etc/gpu' does not have the form /dev", id="a path"
+        ),
+        pytest.param(
+            f"{INVENTORY}- {{uuid: GPU-0, path: /dev/a, major: 10, minor: 1}}\n"
+            "- {uuid: GPU-1, path: /dev/b, major: 10, minor: 1}\n",
+            "has the same device as gpus[0]",
+            id="two GPUs with one number",
+        ),
+        pytest.param(None, "can't be read", id="no file"),
+    ],
+)
+def test_an_inventory_that_cannot_be_used_stops_it_and_changes_nothing(
+    shell: Shell, text: str | None, said: str
+) -> None:
+    file, journal = shell.folder / "inventory.yaml", shell.folder / "state" / "journal.json"
+    shell.want(desired(lent()))
+    shell.once()
+    before = journal.read_bytes(), set(shell.container.ours), dict(shell.container.dev)
+    shell.want(desired(lent(), item(uid="u2", devices="[GPU-1]")))
+    if text is not None:
+        file.write_text(text)
+
+    code, out, err = shell.once("--inventory", str(file))
+    assert (code, out) == (3, "")
+    assert f"{file}:" in err
+    assert said in err
+    assert (journal.read_bytes(), shell.container.ours, shell.container.dev) == before
+    assert shell.run("gpu", "inspect", "--inventory", str(file))[0] == 3
 
 
 def test_two_agents_do_not_work_at_once(shell: Shell) -> None:

@@ -6,11 +6,12 @@ from dataclasses import replace
 from attach.entry import Entry, Policy, Wish
 from attach.journal import decode
 from attach.model import Gpu
-from attach.points import nowhere
+from attach.points import POINTS, nowhere
 from attach.reconcile import Desired, Reconciler, Recorder, Status, Store
 from attach.transitions import State
 from tests.attach.fakes import Crash, FakeClock, FakeNode, Ledger, MemoryStore, gpu, target
 
+IN_LOOP = [name for name, module in POINTS.items() if module == "attach.reconcile"]  # those of edges need a kernel
 HAS = (State.ATTACHING, State.ATTACHED, State.DRAINING)
 
 

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from attach.metrics import Metrics
 from attach.model import Access
 from attach.nodes import HostNodes
 from attach.observe import Node
-from attach.points import nowhere
+from attach.points import Hook, nowhere
 from attach.processes import HostProcesses
 from attach.reconcile import Desired, Reconciler
 from attach.store import FileStore
@@ -43,28 +43,42 @@ class Agents:
 
     Attributes:
         passed: The crash points that killed agents came by.
+        audit: Looks after every pass and every death at what must never be.
     """
+
+    audit: Callable[[], None] = staticmethod(lambda: None)
 
     def __init__(self, world: RealWorld, folder: Path) -> None:
         self.world, self.folder, self.clock, self.metrics = world, folder, LaterClock(), Metrics()
         write_inventory(folder, world.devices)
         self.inventory = StaticInventory(folder / "inventory.yaml")
 
-    def run(self, *wishes: Wish, at: Callable[[str], None] = nowhere, nodes: HostNodes | None = None) -> None:
+    def run(self, *wishes: Wish) -> None:
         """Start an agent, make one pass, end it."""
-        processes = HostProcesses(self.world.hierarchy)
-        node = Node(self.world.rules, nodes or self.world.nodes, processes, self.inventory)
+        self._pass(wishes, self.world.nodes, nowhere)
+        self.audit()
+
+    def _pass(self, wishes: Sequence[Wish], nodes: HostNodes, at: Hook) -> None:
+        processes = HostProcesses(self.world.hierarchy, at=at)
+        node = Node(self.world.rules_at(at), nodes, processes, self.inventory)
         with FileStore(self.folder / "state", at) as store:
             desired = Desired({each.uid: each for each in wishes})
             Reconciler(node, store, self.clock, self.metrics, at).reconcile(desired)
 
     def die(self, number: int, *wishes: Wish) -> bool:
-        """Start an agent that is killed at the n-th crash point; False: it passed fewer."""
-        left = number
+        """
+        Start an agent that is killed at the n-th moment; False: it came to its end.
+
+        The first moment is before anything, each other one right after an effect. The points that follow until the next
+        effect, as the one before it, are the same moment to everybody but the agent.
+        """
+        left, last = number, ""
 
         def kill(name: str) -> None:
-            nonlocal left
-            left -= 1
+            nonlocal left, last
+            if not last or name == last.replace("before", "after", 1):
+                left -= 1
+            last = name
             with (self.folder / "passed").open("a") as file:
                 file.write(f"{name}\n")
             if left == 0:
@@ -73,10 +87,12 @@ class Agents:
         child = os.fork()
         if child == 0:
             try:
-                self.run(*wishes, at=kill, nodes=HostNodes(self.world.hierarchy))
+                self._pass(wishes, HostNodes(self.world.hierarchy, at=kill), kill)
             finally:
                 os._exit(0)
-        return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+        died = os.WIFSIGNALED(os.waitpid(child, 0)[1])
+        self.audit()
+        return died
 
     @property
     def passed(self) -> set[str]:
@@ -111,8 +127,3 @@ class Agents:
 def accesses(world: RealWorld, container: RealWorkload) -> list[Access]:
     """Open every device as the container would."""
     return [world.nodes.access(found(world, container), device) for device in world.devices]
-
-
-def allowed(world: RealWorld, container: RealWorkload) -> frozenset[int]:
-    """Read which devices rules of ours allow."""
-    return world.rules.allowed(found(world, container).cgroup)

@@ -23,7 +23,8 @@ from tests.attach.node.world import RealWorkload, RealWorld
 from tests.waiting import eventually
 
 SUBGROUP = "container"
-MAP_CREATE = 0
+MAP_CREATE, ATTACH = 0, 8
+DEVICE, MULTI = 6, 2  # of attach types, and of flags
 
 
 @pytest.fixture(params=["runc", "crun"])
@@ -52,9 +53,8 @@ def _read(bpf: Bpf, number: int) -> Program:
 
 def add(cgroup: Cgroup, code: bytes, name: str = "") -> None:
     """Attach a program beside those that are there, as a systemd that reloads does."""
-    bpf = Bpf()
-    with opened(cgroup) as fd, bpf.loaded(code, name) as program:
-        bpf.attach(fd, program)
+    with opened(cgroup) as fd, Bpf().loaded(code, name) as program:
+        call(ATTACH, struct.pack("<IIIII", fd, program, DEVICE, MULTI, 0), "attach a program")
 
 
 def clear(cgroup: Cgroup) -> None:
@@ -173,6 +173,7 @@ class DisturbedBpf(Bpf):
     """The kernel, with something done or refused before its own answer."""
 
     def __init__(self, call: str, before: Callable[[], None]) -> None:
+        super().__init__()
         self._call = call
         self._before = before
 
@@ -248,6 +249,7 @@ class HidingBpf(Bpf):
     """The kernel with a security module that gives nobody one of the programs."""
 
     def __init__(self, hidden: int) -> None:
+        super().__init__()
         self._hidden = hidden
 
     @contextmanager

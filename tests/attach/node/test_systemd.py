@@ -1,130 +1,32 @@
 """A real systemd that rules a container's scope: it reloads, and access stays or is repaired."""
 
 import errno
+import os
+import stat
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 import pytest
 
-from attach.cgroup import Hierarchy
+from attach.bpf import Bpf
 from attach.errors import Gone, Unknown
-from attach.model import Cgroup, CgroupVersion, Container, DeviceNode, Target
-from attach.processes import HostProcesses
+from attach.model import Cgroup, CgroupVersion, Container, DeviceNode
+from attach.points import Hook
 from attach.rules2 import Rules2
 from attach.systemd import SystemdRules
+from attach.transitions import State
+from tests.attach.contract import Contract
+from tests.attach.node.agents import Agents
 from tests.attach.node.conftest import skip
 from tests.attach.node.containers import Machine, Workload, hierarchies, new_target
+from tests.attach.node.systemd import Systemd
 from tests.attach.node.test_rules2 import programs
-from tests.attach.node.world import stand_ins
+from tests.attach.node.world import RealWorld, stand_ins
 from tests.waiting import eventually
 
 SCRIPT = Path(__file__).with_name("systemd.sh")
-# systemd answers only whom it sees: one in its PID namespace, as an agent with hostPID is. This one speaks for us.
-RELAY = """
-import select, socket, sys
-server = socket.socket(socket.AF_UNIX)
-server.bind(sys.argv[1])
-server.listen()
-while True:
-    client, peer = server.accept()[0], socket.socket(socket.AF_UNIX)
-    try:
-        peer.connect(sys.argv[2])
-    except OSError:  # it is just starting anew
-        client.close()
-        continue
-    client.setblocking(False)
-    peer.setblocking(False)
-    ends = {client: peer, peer: client}
-    while ends:
-        for end in select.select(ends, [], [])[0]:
-            data = end.recv(65536)
-            ends[end].sendall(data) if data else ends.clear()
-            if not ends:
-                break
-    client.close()
-    peer.close()
-"""
-ALLOWED = ("/dev/null rwm", "/dev/zero rwm")
-
-
-@dataclass(frozen=True, slots=True)
-class Systemd:
-    """A systemd in namespaces of its own."""
-
-    pid: int
-    control: Path
-    hierarchy: Hierarchy
-    _started: list[subprocess.Popen[bytes]] = field(default_factory=list)
-
-    @property
-    def private(self) -> Path:
-        return Path(f"/proc/{self.pid}/root/run/systemd/private")
-
-    @property
-    def socket(self) -> Path:
-        return self.control / "systemd"
-
-    def listen(self) -> None:
-        """Have somebody in its PID namespace pass on what is sent to `socket`."""
-        eventually(self.private.exists, "systemd listens")
-        enter = ["nsenter", "--target", str(self.pid), "--pid"]
-        self._started.append(
-            subprocess.Popen([*enter, sys.executable, "-I", "-c", RELAY, str(self.socket), str(self.private)])
-        )
-        eventually(self.socket.exists, "it is passed on")
-
-    def run(self, *command: str) -> str:
-        """Run a command beside it, and wait."""
-        done = subprocess.run([*self._enter(), *command], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def reload(self, container: Container, *command: str) -> None:
-        """Have it load its units anew, and wait: a reexec goes on after its command has ended."""
-        self.run("systemctl", *(container.cgroup.unit if each == "UNIT" else each for each in command))
-        eventually(lambda: self.listed(container), "systemd answers again")
-
-    def _enter(self) -> list[str]:
-        namespaces = ("--mount", "--pid", "--cgroup", "--root", "--wd")
-        return ["nsenter", "--target", str(self.pid), *namespaces]
-
-    def start(self) -> tuple[Workload, Container]:
-        """Start a container's process in a scope with a list of devices, named as containerd and kubelet do."""
-        target = new_target()
-        pod = f"kubepods-burstable-pod{target.uid.replace('-', '_')}.slice"
-        rules = ["DevicePolicy=strict", *(f"DeviceAllow={each}" for each in ALLOWED)]
-        properties = [part for rule in rules for part in ("--property", rule)]
-        scope = ["systemd-run", "--scope", f"--slice={pod}", f"--unit=cri-containerd-{target.container_id}"]
-        name = target.container_id[:12]
-        command = [*self._enter(), *scope, *properties, "/workload", f"/ctl/{name}"]
-        null = subprocess.DEVNULL
-        self._started.append(subprocess.Popen(command, stdin=null, stdout=null, stderr=null))
-        container = eventually(lambda: self._found(target), "the scope is there")
-        workload = Workload(target, container.init.pid, self.control / name, CgroupVersion.V2)
-        eventually(lambda: workload.ask("try /dev/null").error == 0, "its process answers")
-        return workload, self._found(target)
-
-    def find(self, target: Target) -> Container | None:
-        return HostProcesses(self.hierarchy).find(target)
-
-    def _found(self, target: Target) -> Container:
-        container = self.find(target)
-        assert container is not None
-        return container
-
-    def end(self) -> None:
-        """End all that was started."""
-        for process in self._started:
-            process.kill()
-            process.wait()
-
-    def listed(self, container: Container) -> set[str]:
-        """Read which devices systemd would allow."""
-        out = self.run("systemctl", "show", "--property=DeviceAllow", "--value", container.cgroup.unit)
-        return set(out.split("\n")) - {""}
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +51,7 @@ def systemd(here: Machine) -> Iterator[Systemd]:
             stderr=log,
         )
     first = eventually(lambda: (cgroup / "init.scope/cgroup.procs").read_text().split()[:1], "systemd is up")
-    made = Systemd(int(first[0]), control, hierarchy)
+    made = Systemd(int(first[0]), control, hierarchy, here, root)
     made.listen()
     yield made
     made.end()
@@ -157,13 +59,20 @@ def systemd(here: Machine) -> Iterator[Systemd]:
     process.wait()
 
 
+def start(systemd: Systemd) -> tuple[Workload, Container]:
+    """Start a container, and find it."""
+    workload = systemd.start(new_target())
+    container = systemd.find(workload.target)
+    assert container is not None
+    return workload, container
+
+
 def make_node(workload: Workload) -> str:
-    """Put the device's node where the container's process sees it; all scopes share one root here."""
+    """Put the device's node where the container's process sees it."""
     gpu = stand_ins()[0]
-    path = f"/dev/gpu-{workload.target.container_id[:12]}"
-    place = workload.host_path(path)
-    subprocess.run(["mknod", "--mode=666", str(place), "c", str(gpu.major), str(gpu.minor)], check=True)
-    return path
+    os.mknod(workload.host_path(gpu.path), 0o666 | stat.S_IFCHR, gpu.rdev)
+    workload.host_path(gpu.path).chmod(0o666)
+    return gpu.path
 
 
 def left_after(change: Callable[[Cgroup, list[DeviceNode]], None], container: Container) -> int:
@@ -182,7 +91,7 @@ RELOADS = [
 @pytest.mark.parametrize("reload", RELOADS)
 def test_a_systemd_that_was_told_gives_the_device_again_by_itself(systemd: Systemd, reload: tuple[str, ...]) -> None:
     """Cases 2 and 3."""
-    web, container = systemd.start()
+    web, container = start(systemd)
     gpu, path = stand_ins()[0], make_node(web)
     before = systemd.listed(container)
     rules = SystemdRules(Rules2(), systemd.socket)
@@ -210,7 +119,7 @@ def test_a_systemd_that_was_not_told_takes_the_device_away_and_the_next_pass_rep
     systemd: Systemd, reload: tuple[str, ...]
 ) -> None:
     """Cases 2 and 3, and the second line of defence: no reload leaves a program behind."""
-    web, container = systemd.start()
+    web, container = start(systemd)
     gpu, path, rules = stand_ins()[0], make_node(web), Rules2()
     rules.allow(container.cgroup, [gpu])
 
@@ -230,7 +139,7 @@ def test_a_systemd_that_was_not_told_takes_the_device_away_and_the_next_pass_rep
 
 def test_attaching_over_and_over_leaves_no_program_behind(systemd: Systemd) -> None:
     """Case 16: 64 would fit."""
-    web, container = systemd.start()
+    web, container = start(systemd)
     gpu, path = stand_ins()[0], make_node(web)
     rules = SystemdRules(Rules2(), systemd.socket)
     for _ in range(40):
@@ -242,7 +151,7 @@ def test_attaching_over_and_over_leaves_no_program_behind(systemd: Systemd) -> N
 
 
 def test_a_scope_that_has_ended_is_gone_and_taking_back_is_no_error(systemd: Systemd) -> None:
-    web, container = systemd.start()
+    web, container = start(systemd)
     gpu, rules = stand_ins()[0], SystemdRules(Rules2(), systemd.socket)
     rules.allow(container.cgroup, [gpu])
     systemd.run("systemctl", "kill", "--signal=KILL", container.cgroup.unit)
@@ -255,8 +164,55 @@ def test_a_scope_that_has_ended_is_gone_and_taking_back_is_no_error(systemd: Sys
 
 def test_a_systemd_that_does_not_answer_leaves_the_access_unknown(systemd: Systemd, tmp_path: Path) -> None:
     """The rule is not taken away behind systemd's back: the next reload would give it again."""
-    _, container = systemd.start()
+    _, container = start(systemd)
     gpu, rules = stand_ins()[0], SystemdRules(Rules2(), tmp_path / "nobody")
     with pytest.raises(Unknown) as unknown:
         rules.deny(container.cgroup, [gpu])
     assert unknown.value.reason == "SystemdSilent"
+
+
+class SystemdWorld(RealWorld):
+    """This machine with a systemd that rules the containers, and is told of it."""
+
+    def __init__(self, systemd: Systemd) -> None:
+        self._socket = systemd.socket
+        super().__init__(systemd, systemd.hierarchy)
+
+    def rules_at(self, at: Hook) -> SystemdRules:
+        return SystemdRules(Rules2(Bpf(at)), self._socket, at)
+
+
+@pytest.fixture
+def world(systemd: Systemd) -> Iterator[SystemdWorld]:
+    """In place of the world of runtimes."""
+    made = SystemdWorld(systemd)
+    yield made
+    made.close()
+
+
+class TestThroughSystemd(Contract):
+    """Every case, with containers that are scopes of a systemd."""
+
+
+def test_killed_at_every_point_of_an_attach_and_of_a_release(
+    systemd: Systemd, world: SystemdWorld, tmp_path: Path
+) -> None:
+    """Among them those between what systemd is told and what the kernel is: in the end both say the same."""
+    agents, web = Agents(world, tmp_path), world.start()
+    container, gpu = systemd.find(web.target), world.devices[0]
+    assert container is not None
+    before = systemd.listed(container)
+    for number in count(1):
+        lent = agents.wish(web, f"u{number}", "GPU-0")
+        died = agents.die(number, lent)
+        agents.run(lent)
+        assert (agents.state(lent.uid), web.opens(gpu.path)) == (State.ATTACHED, 0), number
+        assert systemd.listed(container) == before | {f"/dev/char/{gpu.major}:{gpu.minor} rw"}, number
+        died_again = agents.die(number)
+        agents.run()
+        assert (agents.state(lent.uid), web.opens(gpu.path)) == (None, errno.ENOENT), number
+        assert systemd.listed(container) == before, number
+        assert not world.rules.allowed(container.cgroup), number
+        if not died and not died_again:
+            break
+    assert agents.passed >= {"before tell systemd", "after tell systemd"}

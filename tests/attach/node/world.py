@@ -11,12 +11,14 @@ from attach.bpf import Bpf
 from attach.cgroup import Hierarchy
 from attach.model import CgroupVersion, DeviceNode, Target
 from attach.nodes import HostNodes
+from attach.points import Hook, nowhere
 from attach.ports import Rules
 from attach.processes import HostProcesses
 from attach.rules1 import Rules1
 from attach.rules2 import Rules2
 from tests.attach.contract import Foreign
 from tests.attach.node.containers import Answer, Containerd, Runtime, Workload, new_target
+from tests.attach.node.systemd import Systemd
 
 # Denied by the runtimes' default list, and open as any user does: KVM, FUSE, loop control, btrfs control, autofs.
 CANDIDATES: Final = ((10, 232), (10, 229), (10, 237), (10, 234), (10, 235))
@@ -38,13 +40,13 @@ def stand_ins() -> tuple[DeviceNode, DeviceNode]:
         finally:
             path.unlink()
     (one, two) = opening[:2]
-    return DeviceNode("/dev/gpu0", *one), DeviceNode("/dev/gpu1", *two)
+    return DeviceNode("/dev/gpu0", *one), DeviceNode("/dev/gpus/1", *two)  # the folder has to be made
 
 
 class RealWorkload:
     """A container, told by the contract's words."""
 
-    def __init__(self, inner: Workload, runtime: Runtime | Containerd) -> None:
+    def __init__(self, inner: Workload, runtime: Runtime | Containerd | Systemd) -> None:
         self.inner = inner
         self.target = inner.target
         self._runtime = runtime
@@ -84,7 +86,7 @@ class CudaWorkload(RealWorkload):
     Its first process began before every attach and used the device too early; each use after that is a child's.
     """
 
-    def __init__(self, inner: Workload, runtime: Runtime | Containerd) -> None:
+    def __init__(self, inner: Workload, runtime: Runtime | Containerd | Systemd) -> None:
         super().__init__(inner, runtime)
         self._early = self.ask(f"cuda {stand_ins()[0].path}").error
         assert self._early
@@ -110,13 +112,17 @@ class RealWorld:
 
     workload: type[RealWorkload] = RealWorkload
 
-    def __init__(self, runtime: Runtime | Containerd, hierarchy: Hierarchy, bpf: Bpf | None = None) -> None:
+    def __init__(self, runtime: Runtime | Containerd | Systemd, hierarchy: Hierarchy) -> None:
         self.runtime = runtime
         self.hierarchy = hierarchy
-        self.rules: Rules = Rules1() if hierarchy.version is CgroupVersion.V1 else Rules2(bpf)
+        self.rules = self.rules_at(nowhere)
         self.nodes = HostNodes(hierarchy)
         self.processes = HostProcesses(hierarchy)
         self._started: list[RealWorkload] = []
+
+    def rules_at(self, at: Hook) -> Rules:
+        """Make the engine; *at* is called at its crash points."""
+        return Rules1(at) if self.version is CgroupVersion.V1 else Rules2(Bpf(at))
 
     @property
     def version(self) -> CgroupVersion:
