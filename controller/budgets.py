@@ -7,6 +7,8 @@ from typing import Final
 
 from attach.api import Attachment
 from attach.budget import (
+    KEY,
+    LEDGER,
     Budget,
     Ledger,
     bring_up_to,
@@ -19,11 +21,9 @@ from attach.budget import (
 )
 from catalog.model import Catalog
 from controller.serving import Serving
-from controller.world import LEDGER, World
+from controller.world import World
 from kube.api import ApiError
 from kube.kinds import CONFIG_MAPS
-
-KEY: Final = "ledger.json"
 
 _log: Final = logging.getLogger(__name__)
 

@@ -17,6 +17,7 @@ from controller.serving import Serving
 from controller.world import World
 from kube.api import Api, ApiError, Object, PatchKind, Resource
 from kube.kinds import GPU_ATTACHMENTS, NAMESPACES, NODES, PODS
+from tests.system.user import User
 from tests.waiting import eventually
 
 SYSTEM: Final = "podsla-system"
@@ -35,10 +36,12 @@ class Lending:
     Attributes:
         api: The administrator's connection.
         controller: The controller's own, with its rights and no more.
+        user: The administrator, with kubectl and podsla.
     """
 
     api: Api
     controller: Api
+    user: User
     namespace: str = ""
 
     def node(self, name: str, gpus: int) -> None:

@@ -42,7 +42,7 @@ def lent(request: pytest.FixtureRequest) -> Iterator[Lending]:
         run(user, "wait", "--for=condition=Established", "crd/gpuattachments.podsla.io", "--timeout=30s")
         running = load_cluster(NAME)
         assert running is not None
-        lending = Lending(user.api, Api.connect(service_account_kubeconfig(running, "podsla-controller")))
+        lending = Lending(user.api, Api.connect(service_account_kubeconfig(running, "podsla-controller")), user)
         for name, gpus in GPUS.items():
             lending.node(name, gpus)
         yield lending

@@ -7,9 +7,7 @@ from typing import Any, Final
 import pytest
 
 from attach.api import Type
-from attach.budget import day_of
-from controller.budgets import KEY
-from controller.world import LEDGER
+from attach.budget import KEY, LEDGER, day_of
 from kube.api import ApiError, PatchKind, Resource
 from kube.kinds import CONFIG_MAPS, EVENTS, GPU_ATTACHMENTS, PODS, SPEC_CATALOGS
 from tests.controller.borrowing import (
@@ -90,6 +88,8 @@ def test_a_namespace_holds_its_gpu_minutes_of_a_day_and_no_more(lending: Lending
         said = waits.status.condition(Type.RESERVED)["message"]
         assert said.startswith(f"in namespace {lending.namespace} 1 of its 1 GPU-minutes of today are used; ")
         assert (waits.status.placeholder, waits.status.queue_position) == (None, 0)
+        table = [line.split() for line in lending.user.podsla("gpu", "budget").stdout.splitlines()]
+        assert [lending.namespace, "1", "min!", "1", "min"] in table
         lending.ask("c", "c", other, count=2)
         lending.until("c", Type.ATTACHED, other)
         lending.release("c", other)

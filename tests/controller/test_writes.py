@@ -7,13 +7,13 @@ from typing import Any, Final
 import pytest
 import yaml
 
+from attach.budget import KEY, LEDGER
 from catalog.keys import TARGET
 from catalog.stored import KEPT
-from controller.budgets import KEY
 from controller.metrics import Metrics
 from controller.process import reconcilers
 from controller.targets import KEPT as KEPT_TARGETS
-from controller.world import LEDGER, World
+from controller.world import World
 from kube.api import Api, ApiError, Resource
 from kube.kinds import CONFIG_MAPS, CONTROLLER_REVISIONS, NODE_OVERLAYS, NODES, SECRETS, SPEC_CATALOGS
 from tests.cluster.binaries import find
