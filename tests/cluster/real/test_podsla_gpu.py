@@ -53,7 +53,8 @@ def gpus(installed: User, cluster: Cluster) -> Iterator[Gpus]:
     install_gpus(cluster, found)
     wait_for_gpus(cluster, HOST, 1)
     yield found
-    installed.kubectl("delete", "jobs", *JOBS, "--ignore-not-found", "--cascade=foreground", "--timeout=120s")
+    left = phases(HOST)
+    installed.kubectl("delete", "-f", "-", "--ignore-not-found", "--cascade=foreground", "--timeout=120s", text=left)
     installed.kubectl("delete", "gpuattachments", "--all", "--timeout=120s")
     # Other pods of this namespace are other tests' own.
     installed.kubectl("delete", "pods", *map(borrower_of, NODES), "--ignore-not-found", "--now", "--timeout=120s")
