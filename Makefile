@@ -6,7 +6,7 @@ NAME ?= podsla
 # As root on Debian, this machine and a virtual one become nodes too.
 REAL := $(shell [ `id -u` = 0 ] && command -v apt-get >/dev/null && echo +host+vm)
 
-.PHONY: help demo test test-pure test-wire test-cluster test-nodes test-node demo-attach soak-attach test-deep check format bench bench-cluster soak manifests shipped cluster cluster-down \
+.PHONY: help demo test test-pure test-wire test-cluster test-nodes test-node demo-attach demo-gpu soak-attach test-deep check format bench bench-cluster soak manifests shipped cluster cluster-down \
 	cluster-build packages lock clean
 
 help: ## list the targets
@@ -46,6 +46,10 @@ test-node: .venv/ready ## GPU attach on real containers, both cgroup versions: f
 demo-attach: .venv/ready ## a running container gets a device and gives it back: as root
 	@tests/attach/node/install-packages
 	@$(BIN)/python -m tests.attach.node.demo $(CGROUPS)
+
+demo-gpu: PROFILE := control-plane+host
+demo-gpu: .venv/ready packages cluster-build ## two jobs borrow one GPU in a cluster, the second waits; KEEP=1 leaves it up: as root
+	@$(BIN)/python -m tests.cluster.demo_gpu
 
 soak-attach: .venv/ready ## 10,000 attaches and detaches under opens that may not fail, on each engine: five minutes, as root
 	PODSLA_ATTACH_CYCLES=10000 $(BIN)/pytest -s tests/attach/node/test_soak.py

@@ -12,6 +12,8 @@ from typing import Final
 
 from attach.api import Attachment, Type, parse_time, render_time
 
+LEDGER: Final = "podsla-gpu-ledger"  # the ConfigMap
+KEY: Final = "ledger.json"
 DAY_S: Final = 86400
 NOTE_EVERY_S: Final = 60  # of a GPU that is held: so much is lost at most where an object goes without its finalizer
 

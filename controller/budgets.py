@@ -7,6 +7,8 @@ from typing import Final
 
 from attach.api import Attachment
 from attach.budget import (
+    KEY,
+    LEDGER,
     Budget,
     Ledger,
     bring_up_to,
@@ -19,11 +21,9 @@ from attach.budget import (
 )
 from catalog.model import Catalog
 from controller.serving import Serving
-from controller.world import LEDGER, World
+from controller.world import World
 from kube.api import ApiError
 from kube.kinds import CONFIG_MAPS
-
-KEY: Final = "ledger.json"
 
 _log: Final = logging.getLogger(__name__)
 
@@ -40,6 +40,7 @@ class Budgets:
         self.world, self.serving = world, serving
         self.now, self._kept = Ledger(), Ledger()
         self._catalog: Catalog | None = None
+        self._found: dict[str, Budget | None] = {}
         self._own: tuple[str, Ledger] | None = None  # what was written over that version, until it is seen here
 
     def look(self, attachments: Iterable[Attachment]) -> None:
@@ -50,20 +51,20 @@ class Budgets:
             ApiError: It could not be written.
         """
         listed, served = tuple(attachments), self.serving.current()
-        self._catalog = served.catalog if served is not None else None
+        self._catalog, self._found = served.catalog if served is not None else None, {}
         thing = self.world.ledger.get(LEDGER, self.world.namespace)
         version = thing["metadata"]["resourceVersion"] if thing is not None else ""
         if self._own is not None and self._own[0] == version:
             self._kept = self._own[1]
         else:
             self._kept = self._read((thing or {}).get("data", {}).get(KEY, ""))
-        self.now = bring_up_to(self._kept, listed, time.time())
+        before, self.now = self.now, bring_up_to(self._kept, listed, time.time())
         if not is_due(self._kept, self.now, listed):
             return
-        if thing is None:
+        if thing is None and before.day != self.now.day:
             lost = f"there is no ConfigMap {LEDGER}: what was held is forgotten with its attachment"
             _log.warning(lost, extra={"fields": {"do": "apply the manifests again"}})
-        elif self._write(version):
+        if thing is not None and self._write(version):
             self._own, self._kept = (version, self.now), self.now
 
     def _read(self, text: str) -> Ledger:
@@ -92,7 +93,12 @@ class Budgets:
         return held_today_s(attachment, noted_s, time.time()) <= noted_s
 
     def of(self, namespace: str) -> Budget | None:
-        """Say what a namespace may hold today, and has held; None: it may hold what it likes."""
+        """Say what a namespace may hold today, and has held when it was looked at; None: it may hold what it likes."""
+        if namespace not in self._found:
+            self._found[namespace] = self._look_up(namespace)
+        return self._found[namespace]
+
+    def _look_up(self, namespace: str) -> Budget | None:
         thing = self.world.namespaces.get(namespace)
         labels = (thing["metadata"].get("labels") or {}) if thing is not None else {}
         minutes = self._catalog.gpu_minutes(labels) if self._catalog is not None else None

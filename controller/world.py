@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
+from attach.budget import LEDGER
 from catalog.keys import PLACEHOLDER, SIZE
 from catalog.served import TARGET_CONFIG_MAP
 from kube.api import Api, ApiError, Object, Resource
@@ -23,7 +24,6 @@ from kube.watch import Watched, without_managed_fields
 from nodes.bound import Bound, keep_promises, read_bound
 from nodes.export import STARTUP_TAINT
 
-LEDGER: Final = "podsla-gpu-ledger"  # a ConfigMap: what was held of GPUs today
 WEBHOOKS: Final = (
     (MUTATING_WEBHOOKS, "podsla"),
     (VALIDATING_WEBHOOKS, "podsla"),

@@ -52,6 +52,7 @@ def catalog_command() -> None:
     cls=Lazy,
     modules={
         "attach": "lend",
+        "budget": "budget",
         "detach": "lend",
         "hold": "gpu",
         "inspect": "gpu",

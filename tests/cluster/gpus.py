@@ -20,7 +20,7 @@ AGENTS: Final = "podsla-agents"
 LABEL: Final = "nvidia.com/gpu.present"
 STATE: Final = KUBELET_ROOT / "podsla-attach"  # the launcher takes this folder back
 INVENTORY: Final = "test-gpus"
-READY_S: Final = 240
+READY_S: Final = 480  # two Pythons begin at once, on a busy machine's software emulation
 
 
 def _succeeds_here(argv: Sequence[str]) -> bool:
@@ -48,15 +48,18 @@ def stand_ins(node: str) -> list[dict[str, Any]]:
 
 
 def install_gpus(cluster: Cluster, gpus: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    """Start device plugin and agent on these nodes, and wait until the nodes offer their devices."""
+    """Start device plugin and agent on these nodes."""
     for node in gpus:
         kubectl(cluster, "label", "node", node, f"{LABEL}=true", "--overwrite")
     kubectl(cluster, "apply", "--server-side", "-k", str(_overlay(cluster, gpus)))
-    for name in ("test-gpus", "podsla-agent"):
-        kubectl(cluster, "-n", AGENTS, "rollout", "status", f"daemonset/{name}", f"--timeout={READY_S}s")
-    for node, offered in gpus.items():
-        path = r"jsonpath={.status.allocatable.nvidia\.com/gpu}=" + str(len(offered))
-        kubectl(cluster, "wait", f"node/{node}", f"--for={path}", f"--timeout={READY_S}s")
+
+
+def wait_for_gpus(cluster: Cluster, node: str, count: int) -> None:
+    """Wait until a node offers its devices, and its agent is there to give them."""
+    path = r"jsonpath={.status.allocatable.nvidia\.com/gpu}=" + str(count)
+    kubectl(cluster, "wait", f"node/{node}", f"--for={path}", f"--timeout={READY_S}s")
+    agent = ("-l", "app.kubernetes.io/name=podsla-agent", f"--field-selector=spec.nodeName={node}")
+    kubectl(cluster, "-n", AGENTS, "wait", "pod", *agent, "--for=condition=Ready", f"--timeout={READY_S}s")
 
 
 def run_in_container(cluster: Cluster, node: str, container_id: str, script: str) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import count
 from typing import Any, Final
 
 from attach.api import Attachment, Condition, Type, merge_conditions, parse_attachment, placeholder_name, render_time
@@ -14,11 +15,16 @@ from controller.catalogs import Catalogs
 from controller.metrics import Metrics
 from controller.serving import Serving
 from controller.world import World
-from kube.api import Api, ApiError, Object, PatchKind
-from kube.kinds import GPU_ATTACHMENTS, NODES, PODS
+from kube.api import Api, ApiError, Object, PatchKind, Resource
+from kube.kinds import GPU_ATTACHMENTS, NAMESPACES, NODES, PODS
+from tests.system.user import User
 from tests.waiting import eventually
 
 SYSTEM: Final = "podsla-system"
+NAME: Final = "podsla-attachments"
+ONE, TWO, NONE = "gpu-one", "gpu-two", "gpu-none"
+GPUS: Final = {ONE: 1, TWO: 2, NONE: 0}
+_numbers = count()
 HEAD: Final = {"apiVersion": "podsla.io/v1beta1", "kind": "GPUAttachment"}
 
 
@@ -30,10 +36,12 @@ class Lending:
     Attributes:
         api: The administrator's connection.
         controller: The controller's own, with its rights and no more.
+        user: The administrator, with kubectl and podsla.
     """
 
     api: Api
     controller: Api
+    user: User
     namespace: str = ""
 
     def node(self, name: str, gpus: int) -> None:
@@ -99,6 +107,44 @@ class Lending:
 
         eventually(given, f"{name} says {reason}", timeout_s)
         return self.read(name, namespace)
+
+
+def namespace(lending: Lending) -> str:
+    """Make a namespace."""
+    name = f"team-{next(_numbers)}"
+    lending.api.create(NAMESPACES, {"metadata": {"name": name}})
+    eventually(lambda: lending.api.get(Resource("v1", "serviceaccounts"), "default", name), "the service account")
+    return name
+
+
+def gone_for_good(lending: Lending, name: str) -> None:
+    """Wait until an attachment is gone."""
+    eventually(lambda: lending.api.get(GPU_ATTACHMENTS, name, lending.namespace) is None, f"{name} is gone", 60)
+
+
+def labels(thing: Object) -> Object:
+    """Read the labels of an object."""
+    found: Object = thing["metadata"].get("labels") or {}
+    return found
+
+
+def ended(lending: Lending, name: str, kind: Type, reason: str, where: str = "", timeout_s: float = 30.0) -> None:
+    """The attachment ends so, and nothing is left of it but the object."""
+    attachment = lending.until(name, kind, where, timeout_s)
+    assert attachment.status.condition(kind)["reason"] == reason
+    eventually(lambda: lending.read(name, where).status.queue_position == 0, "it waits no more")
+    eventually(lambda: lending.placeholder(attachment) is None, "the placeholder is gone")
+    eventually(lambda: not lending.read(name, where).finalized, "the finalizer is gone")
+
+
+def look(lending: Lending) -> None:
+    """One round of a controller that has just begun."""
+    world = World(lending.controller, SYSTEM, lambda: None).start()
+    try:
+        eventually(lambda: world.synced, "everything is listed")
+        Attachments(world, Metrics(lambda: True), Serving(world)).reconcile()
+    finally:
+        world.stop()
 
 
 @contextmanager
@@ -179,8 +225,8 @@ class Agent:
             if attachment.status.has(Type.ATTACHED):
                 node = attachment.status.node
                 attached[node] = attached.get(node, 0) + attachment.spec.count
-        for node, count in attached.items():
-            self.most[node] = max(self.most.get(node, 0), count)
+        for node, gpus in attached.items():
+            self.most[node] = max(self.most.get(node, 0), gpus)
 
     def _look_at(self, thing: Object, attachment: Attachment) -> None:
         intent, pod = attachment.status.placeholder, self.lending.placeholder(attachment)

@@ -5,8 +5,11 @@ from collections.abc import Iterator
 import pytest
 
 from kube.api import Api
-from tests.cluster.install import PODSLA
+from kube.kinds import GPU_ATTACHMENTS, PODS
+from tests.cluster.install import PODSLA, service_account_kubeconfig
 from tests.cluster.own import own_cluster
+from tests.cluster.state import load_cluster
+from tests.controller.borrowing import GPUS, NAME, Lending, labels, namespace
 from tests.manifests.kubectl import MANIFESTS, run
 from tests.system.user import User
 
@@ -26,3 +29,38 @@ def bare(request: pytest.FixtureRequest) -> Iterator[Api]:
             "--timeout=30s",
         )
         yield user.api
+
+
+@pytest.fixture(scope="session")
+def lent(request: pytest.FixtureRequest) -> Iterator[Lending]:
+    """Three nodes, of one, of two and of no GPUs."""
+    with own_cluster(request, NAME, "control-plane+kwok=1") as cluster:
+        user = User(cluster, PODSLA)
+        run(user, "apply", "--server-side", "-k", str(MANIFESTS / "overlays" / "outside"))
+        # Nobody answers for the webhook here; that it leaves placeholders alone is shown in tests/attach.
+        run(user, "delete", "mutatingwebhookconfiguration/podsla", "validatingwebhookconfiguration/podsla-templates")
+        run(user, "wait", "--for=condition=Established", "crd/gpuattachments.podsla.io", "--timeout=30s")
+        running = load_cluster(NAME)
+        assert running is not None
+        lending = Lending(user.api, Api.connect(service_account_kubeconfig(running, "podsla-controller")), user)
+        for name, gpus in GPUS.items():
+            lending.node(name, gpus)
+        yield lending
+
+
+@pytest.fixture
+def lending(lent: Lending) -> Iterator[Lending]:
+    """A namespace of its own; what is left in it afterwards is a leak."""
+    lent.namespace = namespace(lent)
+    yield lent
+    left = [thing["metadata"]["name"] for thing in lent.api.list(PODS) if "podsla.io/placeholder" in labels(thing)]
+    held = [thing for thing in lent.api.list(GPU_ATTACHMENTS) if "finalizers" in thing["metadata"]]
+    for thing in held:
+        where = thing["metadata"]["namespace"]
+        lent.api.patch(GPU_ATTACHMENTS, thing["metadata"]["name"], {"metadata": {"finalizers": None}}, namespace=where)
+    for name in left:
+        lent.api.call("DELETE", PODS.path(lent.namespace, name), body={"gracePeriodSeconds": 0})
+    for thing in lent.api.list(PODS, lent.namespace):
+        lent.api.delete(PODS, thing["metadata"]["name"], lent.namespace)
+    assert not left
+    assert not held

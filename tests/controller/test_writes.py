@@ -7,6 +7,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
+from attach.budget import KEY, LEDGER
 from catalog.keys import TARGET
 from catalog.stored import KEPT
 from controller.metrics import Metrics
@@ -121,9 +122,11 @@ def test_every_write_in_the_code_is_one_that_a_controller_died_after(clean: Api)
 
     for name in ("podsla-webhook-tls", "podsla-ca"):
         api.delete(SECRETS, name, NAMESPACE)
+    api.patch(CONFIG_MAPS, LEDGER, {"data": None}, namespace=NAMESPACE)
     publish(api, "writes", spec(100))
     list(lives(api, sites))
     assert published(api) == "95k"
+    assert (api.get(CONFIG_MAPS, LEDGER, NAMESPACE) or {})["data"].keys() == {KEY}, "a day begins in the ledger"
     api.patch(SECRETS, "podsla-ca", {"data": {"tls.crt": ""}}, namespace=NAMESPACE)
     list(lives(api, sites))
     assert (api.get(SECRETS, "podsla-ca", NAMESPACE) or {})["data"]["tls.crt"], "the CA is made anew"

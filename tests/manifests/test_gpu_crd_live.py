@@ -43,6 +43,14 @@ def settled(admin: User, crd: None) -> Iterator[dict[str, Any]]:
         pytest.param(
             {"podName": "x", "leaseSeconds": -1}, "spec.leaseSeconds: Invalid value: -1", id="a negative lease"
         ),
+        pytest.param(
+            {"podName": "x", "leaseSeconds": 9}, "spec.leaseSeconds: Invalid value: 9", id="a lease too short"
+        ),
+        pytest.param(
+            {"podName": "x", "devices": [{"uuid": "GPU-of-another-node"}]},
+            'unknown field "spec.devices"',
+            id="a device by name, which may be another node's",
+        ),
         pytest.param({"podName": "x", "count": 17}, "spec.count: Invalid value: 17", id="too many"),
         pytest.param({"podName": "x", "count": 0}, "spec.count: Invalid value: 0", id="none"),
         pytest.param({"podName": "x", "resource": "gpu"}, 'spec.resource: Invalid value: "gpu"', id="no resource"),

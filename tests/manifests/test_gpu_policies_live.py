@@ -136,6 +136,10 @@ def test_a_quarantine_is_ended_by_an_administrator_of_gpus_alone_and_a_typo_is_t
     )
     assert answer(admin, "--as", "ada", *force) == ""
     assert answer(admin, *token("mine"), "delete", "gpua", "c") == ""
+    misspelt = json.loads(document("typo", {"podName": "mine"}))
+    misspelt["metadata"]["annotations"] = {"podsla.io/force-relase": "true", "example.com/note": "mine"}
+    said = answer(admin, *token("mine"), "create", "-f", "-", text=json.dumps(misspelt))
+    assert "podsla.io/force-relase is no annotation of an attachment; did you mean podsla.io/force-release?" in said
 
 
 @pytest.mark.usefixtures("policies")

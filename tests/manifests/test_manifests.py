@@ -8,6 +8,7 @@ import click
 import pytest
 from prometheus_client import generate_latest
 
+from attach.budget import LEDGER
 from attach.placeholder import PRIORITY_CLASS
 from catalog.dimension import BY_MIN_KEY
 from catalog.keys import (
@@ -29,7 +30,7 @@ from controller.attachments import DEFAULT_IMAGE
 from controller.certificates import CA_SECRET, LEAF_SECRET, SERVICE, Certificates
 from controller.metrics import Metrics
 from controller.process import LEASE
-from controller.world import LEDGER, WEBHOOKS, World
+from controller.world import WEBHOOKS, World
 from podsla.cli import cli
 from tests.manifests.kubectl import build, named
 from tests.system.user import User
