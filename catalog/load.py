@@ -7,7 +7,8 @@ from typing import Final
 from catalog.model import Catalog
 from catalog.problems import InvalidError, Problem, nearest
 from catalog.reader import read_catalog
-from catalog.target import Target, read_target
+from catalog.target import Target
+from catalog.target_reader import read_target
 from catalog.yamltext import Document, parse_documents
 
 MAX_FILE_BYTES: Final = 64 << 20

@@ -13,7 +13,8 @@ from catalog.keys import TARGET
 from catalog.model import Catalog
 from catalog.quantity import parse_cpu_m, parse_integer
 from catalog.stored import Kept, by_age, kept_of, read_kept
-from catalog.target import Target, read_target
+from catalog.target import Target
+from catalog.target_reader import read_target
 from catalog.yamltext import parse_documents
 
 Object: TypeAlias = Mapping[str, Any]

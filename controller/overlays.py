@@ -8,7 +8,7 @@ from typing import Final
 
 from catalog.keys import TARGET
 from catalog.served import TARGET_CONFIG_MAP, TARGET_KEY, Served
-from catalog.target import asks_karpenter
+from catalog.target_reader import asks_karpenter
 from controller.serving import Serving
 from controller.world import Failures, World
 from kube.api import ApiError, Object

@@ -10,7 +10,7 @@ from typing import Any, Final
 from catalog.keys import TARGET
 from catalog.problems import InvalidError
 from catalog.served import TARGET_CONFIG_MAP, TARGET_KEY
-from catalog.target import read_target
+from catalog.target_reader import read_target
 from catalog.yamltext import parse_documents
 from controller.metrics import Metrics
 from controller.world import World

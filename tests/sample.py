@@ -9,7 +9,8 @@ from catalog.fit import Index, compile_index
 from catalog.load import load_target
 from catalog.model import Catalog
 from catalog.reader import read_catalog
-from catalog.target import Target, read_target
+from catalog.target import Target
+from catalog.target_reader import read_target
 from catalog.yamltext import parse_documents
 from webhook.admit import Answer, Serving, Sized, admit
 

@@ -16,7 +16,7 @@ from catalog.load import load_target, read_text, target_documents
 from catalog.model import SandboxSize
 from catalog.problems import InvalidError, nearest
 from catalog.reader import read_catalog
-from catalog.target import read_target
+from catalog.target_reader import read_target
 from nodes.export import Provider, cluster_autoscaler, karpenter
 from nodes.offer import UnknownSizeError, offers
 from podsla.options import catalog_options, output_option, read_catalogs, read_documents, target_option

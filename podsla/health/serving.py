@@ -11,7 +11,7 @@ from catalog.load import DEFAULT_TARGET, load_target
 from catalog.model import SlaClass
 from catalog.problems import InvalidError, close, nearest
 from catalog.served import TARGET_CONFIG_MAP, TARGET_KEY, Served, build, find_accepted
-from catalog.target import read_target
+from catalog.target_reader import read_target
 from catalog.yamltext import parse_documents
 from nodes.bound import RESOURCES, Bound, keep_promises, read_bound
 from nodes.capacity import LABELS, size_of

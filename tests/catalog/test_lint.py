@@ -8,7 +8,8 @@ from catalog.lint import LintReason, Severity, lint
 from catalog.load import load_target, shipped_targets
 from catalog.model import Catalog
 from catalog.reader import read_catalog
-from catalog.target import Target, read_target
+from catalog.target import Target
+from catalog.target_reader import read_target
 from catalog.yamltext import parse_documents
 
 SIZES = """

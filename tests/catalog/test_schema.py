@@ -28,7 +28,11 @@ SCHEMAS = schemas(catalog, attach)
 
 
 def test_the_schemas_are_found() -> None:
-    assert {"catalog.schema.CATALOG_HEAD", "catalog.target.TARGET", "attach.inventory.INVENTORY"} <= SCHEMAS.keys()
+    assert {
+        "catalog.schema.CATALOG_HEAD",
+        "catalog.target_reader.TARGET",
+        "attach.inventory.INVENTORY",
+    } <= SCHEMAS.keys()
 
 
 @pytest.mark.parametrize("where", SCHEMAS)

@@ -13,7 +13,7 @@ import yaml
 from catalog.lint import Severity, lint
 from catalog.problems import Problem
 from catalog.reader import read_catalog
-from catalog.target import read_target
+from catalog.target_reader import read_target
 from catalog.yamltext import parse_documents
 from podsla.reports import Entry, junit, of_findings, of_problems, sarif
 from tests.podsla.shell import CATALOG as MINE
