@@ -27,6 +27,7 @@ _INSIDE: Final = NO_SYMLINKS | NO_MAGICLINKS | BENEATH
 _FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
 _MODE: Final = 0o666  # as the drivers make theirs: the rule decides who may open it
 _LEADS_AWAY: Final = frozenset({errno.ELOOP, errno.ENOTDIR, errno.EXDEV})
+_START_DEADLINE_S: Final = 30.0  # of a Python, on a node that is slow or has much to do
 _OPEN_DEADLINE_S: Final = 2.0
 _REFUSALS: Final[Mapping[int, tuple[Reason, str]]] = {
     errno.EROFS: ("DevReadOnly", "its /dev is mounted read-only"),
@@ -201,20 +202,23 @@ class HostNodes:
         """Put a request to the child that opens; one that gives no answer is ended, and another takes its place."""
         for _ in range(2):
             child = self._child()
-            assert child.stdin is not None  # noqa: S101 - both are pipes
-            assert child.stdout is not None  # noqa: S101
+            if child is None:
+                return "timeout"
+            assert child.stdin is not None  # noqa: S101 - a pipe
             with suppress(BrokenPipeError):
                 child.stdin.write(f"{request}\n")
                 child.stdin.flush()
-                if not select.select([child.stdout], [], [], _OPEN_DEADLINE_S)[0]:
+                answer = _line(child, _OPEN_DEADLINE_S)
+                if answer is None:
                     self.close()
                     return "timeout"
-                if answer := child.stdout.readline().strip():
+                if answer:
                     return answer
             self.close()  # it was killed, say with the container whose cgroup it was in
         return "died"
 
-    def _child(self) -> subprocess.Popen[str]:
+    def _child(self) -> subprocess.Popen[str] | None:
+        """Give the child that opens, once it is ready; None: it does not become so, and is ended."""
         if self._opener is None:
             own = path_of((self._proc / "self/cgroup").read_text(encoding="utf-8"), self._hierarchy.version)
             home = f"{self._hierarchy.mount}{own}/cgroup.procs"
@@ -225,6 +229,8 @@ class HostNodes:
                 text=True,
                 bufsize=1,
             )
+            if _line(self._opener, _START_DEADLINE_S) is None:
+                self.close()  # else the answer to one request would be taken for that to the next
         return self._opener
 
     def close(self) -> None:
@@ -237,6 +243,12 @@ class HostNodes:
                 with suppress(BrokenPipeError):
                     if pipe is not None:
                         pipe.close()
+
+
+def _line(child: subprocess.Popen[str], within_s: float) -> str | None:
+    """Read a line of a child's; "" where it has ended, None where none comes in time."""
+    assert child.stdout is not None  # noqa: S101 - a pipe
+    return child.stdout.readline().strip() if select.select([child.stdout], [], [], within_s)[0] else None
 
 
 def _is_frozen(container: Container) -> bool:

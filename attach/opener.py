@@ -3,7 +3,7 @@ EDGE: opens devices as a process of a container would; run by attach.nodes as a 
 
 A request is a line "PID START_TICKS MEMBERS PATH": a process of the container, the file of its cgroup that takes pids,
 and what to open. The answer is a line: an errno, 0 for opened, or "gone". For as long as that takes this process is in
-the container's cgroup, with its user and groups and without any capability that counts.
+the container's cgroup, with its user and groups and without any capability that counts. Its first line is "ready".
 """
 
 import ctypes
@@ -82,6 +82,7 @@ def _attempt(pid: int, start_ticks: int, members: str, path: str, home_fd: int) 
 def main(home: str) -> None:
     """Answer requests until there are no more. *home* is the file of this process's own cgroup that takes pids."""
     home_fd = os.open(home, os.O_WRONLY | os.O_CLOEXEC)
+    print("ready", flush=True)
     for line in sys.stdin:
         pid, start_ticks, members, path = line.rstrip("\n").split(" ", 3)
         try:

@@ -56,10 +56,11 @@ def settle(api: Api, done: Callable[[], object], what: str) -> None:
     tasks = reconcilers(world, Metrics(lambda: True))
 
     def step() -> object:
+        before = done()
         for task in tasks:
             with suppress(ApiError):  # a name that is taken: the write before was not seen here yet
                 task.reconcile()
-        return done()
+        return before  # a whole round after: that it serves is noted too
 
     try:
         eventually(step, what)
