@@ -265,7 +265,7 @@ def assert_found_afterwards(user: User, beside: Cluster, namespace: str) -> None
     assert note == FOUND
 
     def condition() -> Any:
-        found = user.api.get(SPEC_CATALOGS, "classes") or {}
+        found = user.api.get(SPEC_CATALOGS, "starter") or {}
         return {one["type"]: one for one in found["status"]["conditions"]}["PodsSized"]
 
     def said(status: str, reason: str) -> bool:
