@@ -79,16 +79,6 @@ class Stand:
         eventually(lambda: port not in self.balancer.ready, f"replica {port} is out of service", WAIT_S)
         self.balancer.replicas.discard(port)
 
-    def lose_everything(self) -> None:
-        """Kill every process of podsla, and bring back what they talk to; nobody starts them again."""
-        for port in list(self.replicas):
-            self.kill_replica(port)
-        for process in self.controllers.values():
-            os.killpg(process.pid, signal.SIGKILL)
-        self.controllers.clear()
-        self.restart_etcd()
-        self.restart_api_server()
-
     def restart_api_server(self) -> None:
         """Stop the API server and start it again."""
         restart_api_server(self.cluster, binaries.find("kube-apiserver"))

@@ -1,33 +1,23 @@
-"""`make soak`, cut short: everything that can happen, once, in random order; and the start from nothing after it."""
+"""`make soak`, cut short: everything that can happen, once, in random order; and an idle connection meanwhile."""
 
 import random
 import select
-import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from http.client import HTTPSConnection
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
-from catalog.keys import CLASS, SIZE
-from kube.api import ApiError, Object, Resource
-from kube.kinds import LEASES, NODES, PODS
-from tests.builders import container, pod, template, workload
-from tests.cluster.install import NAMESPACE
-from tests.soak.events import publish
 from tests.soak.report import lines
 from tests.soak.soak import PER_S, soak
-from tests.soak.stand import HOME, WAIT_S, Stand, stand
-from tests.waiting import eventually
+from tests.soak.stand import WAIT_S, Stand, stand
 from tests.webhook.test_lifecycle import running
 from tests.webhook.test_server import body_of, post, size_of
 
 pytestmark = pytest.mark.cluster
 
 POOL_S: Final = 90.0  # for which the API server keeps an idle connection
-DEPLOYMENTS: Final = Resource("apps/v1", "deployments")
-SMALL: Final = [container(requests={"cpu": "100m", "memory": "64Mi"})]
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +28,21 @@ def made() -> Iterator[Stand]:
 
 
 @pytest.fixture(scope="module")
-def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[HTTPSConnection, float]]:
-    """A connection to another server, on which nothing comes while the soak goes on; and when the last answer came."""
-    with running(tmp_path_factory.mktemp("idle"), "{}") as server, closing(server.connect()) as connection:
-        assert size_of(post(connection, body_of())) == "medium"
-        yield connection, time.monotonic()
+def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Future[tuple[bool, str]]]:
+    """A connection to another server: whether it was closed while nothing came on it, and what is answered then."""
+    with (
+        running(tmp_path_factory.mktemp("idle"), "{}") as server,
+        closing(server.connect()) as connection,
+        ThreadPoolExecutor(1) as beside,
+    ):
+
+        def wait() -> tuple[bool, str]:
+            post(connection, body_of())
+            assert connection.sock is not None
+            closed, _, _ = select.select([connection.sock], [], [], POOL_S + 5.0)
+            return bool(closed), size_of(post(connection, body_of()))
+
+        yield beside.submit(wait)
 
 
 @pytest.mark.usefixtures("idle")
@@ -64,56 +64,7 @@ def test_whatever_happens_no_planned_event_fails_a_pod_and_no_pod_goes_without_i
 
 
 def test_row_24_an_idle_connection_is_kept_for_longer_than_the_api_server_keeps_it(
-    idle: tuple[HTTPSConnection, float],
+    idle: Future[tuple[bool, str]],
 ) -> None:
-    """Else a pod would be sent on one that is being closed, and nobody repeats it. The soak takes most of the time."""
-    connection, since_s = idle
-    assert connection.sock is not None
-    left_s = since_s + POOL_S + 5.0 - time.monotonic()
-    readable, _, _ = select.select([connection.sock], [], [], max(0.0, left_s))
-
-    assert readable == []
-    assert size_of(post(connection, body_of())) == "medium"
-
-
-def named(name: str, namespace: str, sla_class: str | None) -> dict[str, Any]:
-    """A pod."""
-    return pod(sla_class, containers=SMALL, metadata={"name": name, "namespace": namespace})
-
-
-def deployment(name: str, sla_class: str | None) -> dict[str, Any]:
-    """A Deployment of one pod."""
-    labels = {"app": name}
-    made = template(sla_class, labels=labels, containers=SMALL)
-    metadata = {"name": name, "namespace": None}
-    document = workload(metadata=metadata, template=made, replicas=1, selector={"matchLabels": labels})
-    return {"apiVersion": "apps/v1", **document}
-
-
-def pods_of(made: Stand, namespace: str, name: str) -> list[Object]:
-    """The pods of a Deployment."""
-    return list(made.api.list(PODS, namespace, labelSelector=f"app={name}"))
-
-
-def test_row_26_a_cluster_that_was_down_as_a_whole_comes_back_by_itself(made: Stand) -> None:
-    """What podsla needs to start waits for nobody, and what waits for podsla goes on once it is there."""
-    publish(made)
-    made.lose_everything()
-    api = made.api
-    assert all(made.bundles()), "the cluster is still told to ask podsla"
-
-    api.create(NODES, {"metadata": {"name": "cold-1"}})
-    api.create(LEASES, {"metadata": {"name": "cold-1"}}, "kube-node-lease")
-    api.create(PODS, named("cold-dns", "kube-system", "general"), "kube-system")
-    api.create(PODS, named("cold-plain", HOME, None), HOME)
-    api.create(DEPLOYMENTS, deployment("cold-own", None), NAMESPACE)
-    eventually(lambda: pods_of(made, NAMESPACE, "cold-own"), "a pod of podsla's own namespace is created", WAIT_S)
-    with pytest.raises(ApiError, match="failed calling webhook"):
-        api.create(PODS, named("cold-sized", HOME, "general"), HOME)
-    api.create(DEPLOYMENTS, deployment("cold-waits", "general"), HOME)
-
-    for start in (made.start_controller, made.start_replica, made.start_replica):
-        start()
-    (waited,) = eventually(lambda: pods_of(made, HOME, "cold-waits"), "what waited is created", WAIT_S)
-    assert waited["metadata"]["annotations"][CLASS] == "general"
-    assert SIZE in waited["metadata"]["labels"]
+    """Else a pod would be sent on one that is being closed, and nobody repeats it. It waits while the soak goes on."""
+    assert idle.result(POOL_S + WAIT_S) == (False, "medium")
