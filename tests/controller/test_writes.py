@@ -16,6 +16,7 @@ from controller.targets import KEPT as KEPT_TARGETS
 from controller.world import World
 from kube.api import Api, ApiError, Resource
 from kube.kinds import CONFIG_MAPS, CONTROLLER_REVISIONS, NODE_OVERLAYS, NODES, SECRETS, SPEC_CATALOGS
+from nodes.export import STARTUP_TAINT
 from tests.cluster.binaries import find
 from tests.cluster.pins import KARPENTER_CRDS
 from tests.controller.sites import Site, modules, writes
@@ -107,7 +108,9 @@ def clean(bare: Api) -> Iterator[Api]:
     """The cluster, which afterwards has nothing of the test, and no target."""
     labels = {"node.kubernetes.io/instance-type": "writes.a.large"}
     own = {"cpu": "4", "memory": "8Gi", "pods": "110"}
-    bare.create(NODES, {"metadata": {"name": NODE, "labels": labels}, "status": {"capacity": own, "allocatable": own}})
+    taints = [{"key": STARTUP_TAINT, "effect": "NoSchedule"}]
+    status = {"capacity": own, "allocatable": own}
+    bare.create(NODES, {"metadata": {"name": NODE, "labels": labels}, "spec": {"taints": taints}, "status": status})
     yield bare
     bare.delete(CRDS, CRD)
     bare.delete(CONFIG_MAPS, "podsla-target", NAMESPACE)

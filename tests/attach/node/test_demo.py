@@ -17,7 +17,7 @@ def story(text: str) -> list[str]:
 
 
 def test_the_demo_is_as_the_readme_shows_it(engine: RealWorld) -> None:
-    shown = README.read_text().partition("`make demo-attach` shows it")[2].partition("```text\n")[2].partition("```")[0]
+    shown = README.read_text().partition("`make demo-attach` shows ")[2].partition("```text\n")[2].partition("```")[0]
     command = [sys.executable, "-m", "tests.attach.node.demo", str(engine.version)]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert story(told) == story(shown.replace("cgroup v2", f"cgroup {engine.version}"))
