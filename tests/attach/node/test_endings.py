@@ -1,5 +1,6 @@
 """How attachments end that are not closed in time, by agents over real containers: plain ones, and as CUDA does it."""
 
+import errno
 import os
 import signal
 from dataclasses import replace
@@ -8,11 +9,14 @@ import pytest
 
 from attach.case import CHECK_EVERY_S, CLEAN_CHECKS, TERM_WITHIN_S, VERIFY_WITHIN_S
 from attach.entry import Policy, Wish
+from attach.inventory import StaticInventory
 from attach.model import DeviceNode
 from attach.transitions import State
 from tests.attach.contract import found, held_by
 from tests.attach.node.agents import Agents
-from tests.attach.node.world import RealWorkload, RealWorld
+from tests.attach.node.files import write_inventory
+from tests.attach.node.test_holders import without_zero
+from tests.attach.node.world import ZERO, RealWorkload, RealWorld
 from tests.waiting import eventually
 
 both_uses = pytest.mark.parametrize("use", ["open", "cuda"], ids=["a plain process", "as CUDA does"])
@@ -112,3 +116,29 @@ def test_terminate_ends_the_processes_that_have_it_open_and_no_other(
     assert (entry.state, entry.reason) == (State.QUARANTINED, "HeldByOther")
     assert [holder.process for holder in held_by(engine, other, gpu)] == [found(engine, other).init]
     assert (container.opens("/dev/null"), other.opens("/dev/null")) == (0, 0)
+
+
+def test_a_mapping_alone_drains_until_it_is_unmapped_or_the_grace_period_is_over(
+    engine: RealWorld, agents: Agents
+) -> None:
+    """Case 46: the descriptor is closed; the node is hidden at once, the rule goes after the grace period."""
+    web = engine.start()
+    gpu = DeviceNode("/dev/gpu0", ZERO.major, ZERO.minor)
+    without_zero(engine, found(engine, web))
+    write_inventory(agents.folder, [gpu])
+    agents.inventory = StaticInventory(agents.folder / "inventory.yaml")
+    for uid in ("waited for", "unmapped in time"):
+        want = agents.wish(web, uid, "GPU-0", grace_s=30)
+        agents.run(want)
+        assert (agents.state(uid), web.ask(f"map {gpu.path}").error) == (State.ATTACHED, 0)
+        released = replace(want, release=True)
+        agents.run(released)
+        assert (agents.state(uid), web.opens(gpu.path)) == (State.DRAINING, errno.ENOENT)
+        assert engine.rules.allowed(found(engine, web).cgroup) >= {gpu.rdev}
+        if uid == "waited for":
+            agents.clock.ahead_s += 30
+            agents.run(released)
+            assert (agents.state(uid), [each.mapped for each in held_by(engine, web, gpu)]) == (State.VERIFYING, [True])
+            assert not engine.rules.allowed(found(engine, web).cgroup) & {gpu.rdev}
+        web.lets_go()
+        agents.run_until(State.RELEASED, uid, released)
