@@ -6,10 +6,10 @@ nothing comes, a pause after a failure, word of when the first list was read, an
 
 import logging
 import random
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -130,9 +130,9 @@ class _Source:
     def hang_up(self) -> None:
         """End the stream that is open or about to be, which may wait for an event for long."""
         self.stopped.set()
-        connection = self.response and self.response.connection
-        if connection and connection.sock:
-            connection.sock.shutdown(socket.SHUT_RDWR)
+        if self.response is not None:
+            with suppress(OSError, ValueError):  # it has ended by itself
+                self.response.shutdown()
 
     def read(self, *, watch: bool = False, resource_version: str = "", **_: Any) -> object:
         """List, or open a stream of changes; the annotation tells the client to decode events as plain objects."""

@@ -39,6 +39,7 @@ class FakeApiServer(ThreadingHTTPServer):
     Attributes:
         names: Of the objects that there are.
         lists, watches: How many there were.
+        waited_in_vain: The first watch was held to its end.
     """
 
     daemon_threads = True
@@ -46,7 +47,7 @@ class FakeApiServer(ThreadingHTTPServer):
     def __init__(self, fault: str) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.fault, self.names, self.version = fault, ["a", "gone"], 9
-        self.lists, self.watches = 0, 0
+        self.lists, self.watches, self.waited_in_vain = 0, 0, False
         self.struck, self.ended = threading.Event(), threading.Event()
 
     def change(self) -> None:
@@ -88,9 +89,11 @@ class Handler(BaseHTTPRequestHandler):
             return
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
+        if server.fault == "silence, then closed":
+            self.send_header("Connection", "close")
         self.end_headers()
         if first:
-            server.struck.wait(HOLD_S)
+            server.waited_in_vain = not server.struck.wait(HOLD_S)
             self.meet(server.fault)
         elif since < server.version:
             self.event("DELETED", "gone")
@@ -105,7 +108,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.chunk(b"<html>a proxy\n")
             case "half a line":
                 self.chunk(b'{"type": "ADDED", "obj')
-        if fault != "silence":
+        if not fault.startswith("silence"):
             self.connection.shutdown(socket.SHUT_RDWR)
 
     def event(self, kind: str, about: str | dict[str, Any]) -> None:
@@ -141,6 +144,12 @@ def server(request: pytest.FixtureRequest) -> Iterator[FakeApiServer]:
         thread.join()
 
 
+def connected(server: FakeApiServer) -> Api:
+    configuration = Configuration(host=f"http://127.0.0.1:{server.server_port}")
+    configuration.retries = False
+    return Api(ApiClient(configuration))
+
+
 FAULTS: Final = (
     "silence",
     "410",
@@ -159,9 +168,7 @@ def test_row_28_whatever_ends_a_watch_what_was_missed_is_seen(
 ) -> None:
     """What is known still is told by the next watch; else all is listed, and compared with what was there."""
     monkeypatch.setattr(kube.watch, "SILENCE_S", SILENCE_S)
-    configuration = Configuration(host=f"http://127.0.0.1:{server.server_port}")
-    configuration.retries = False
-    watched = Watched(Api(ApiClient(configuration)), CONFIG_MAPS, namespace="x").start()
+    watched = Watched(connected(server), CONFIG_MAPS, namespace="x").start()
     try:
         eventually(lambda: server.watches == 1, "it is watched")
         assert names(watched) == ["a", "gone"]
@@ -174,6 +181,18 @@ def test_row_28_whatever_ends_a_watch_what_was_missed_is_seen(
     finally:
         server.ended.set()
         watched.stop()
+
+
+@pytest.mark.parametrize("server", ["silence", "silence, then closed"], indirect=True, ids=lambda fault: fault)
+def test_who_stops_waits_for_no_event(server: FakeApiServer) -> None:
+    """Whether the connection is to be used again, or is the answer's alone."""
+    before = set(threading.enumerate())
+    watched = Watched(connected(server), CONFIG_MAPS, namespace="x").start()
+    eventually(lambda: server.watches == 1, "it is watched")
+    (own,) = (thread for thread in set(threading.enumerate()) - before if "informer" in thread.name.lower())
+    watched.stop()
+    eventually(lambda: not own.is_alive(), "its thread ends")
+    assert not server.waited_in_vain, "it ended when its API server ended the watch"
 
 
 def names(watched: Watched) -> list[str]:
