@@ -1,7 +1,7 @@
 """EDGE: tells in the status of each catalogue how its classes are used, and what nodes hold for running pods."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -43,14 +43,20 @@ class Usage:
     """Reconciles what the status says of pods; what became of an edit is not its business."""
 
     def __init__(
-        self, world: World, metrics: Metrics, serving: Serving, capacity: Capacity, unsized: UnsizedPods
+        self,
+        world: World,
+        metrics: Metrics,
+        serving: Serving,
+        capacity: Capacity,
+        unsized: UnsizedPods,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.world, self.metrics, self.serving, self.capacity, self.unsized = world, metrics, serving, capacity, unsized
-        self._not_before_s = 0.0
+        self.clock, self._not_before_s = clock, 0.0
 
     def reconcile(self) -> bool:
         """Count pods by class and what is held for them, and write what changed."""
-        served, now_s = self.serving.current(), time.monotonic()
+        served, now_s = self.serving.current(), self.clock()
         if served is None or now_s < self._not_before_s:
             return True
         self._not_before_s = now_s + AT_MOST_EVERY_S

@@ -1,15 +1,19 @@
 """What the status says of the pods that run, and of the nodes that hold what they were promised."""
 
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any, Final
 
 import pytest
 
 from catalog.stored import read_kept, revision_object
-from controller.usage import owners, usage_status
+from controller.metrics import Metrics
+from controller.usage import Usage, owners, usage_status
+from nodes.bound import Bound
 from nodes.capacity import Held
 from nodes.standing import ClassUse
 from nodes.unsized import Unsized
+from tests.builders import serving
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 EARLIER = "2026-11-01T00:00:00Z"
@@ -121,3 +125,36 @@ MOVED: Final = kept("new", 1, "2026-11-02T00:00:00Z", "a.large")
 )
 def test_a_size_is_of_the_catalogue_that_has_it_or_had_it_last(serving: list[dict[str, Any]], owner: str) -> None:
     assert owners([MOVED, OLD], read_kept(serving)) == {"a.large": owner, "a.xlarge": "old"}
+
+
+class Site:
+    """A catalogue whose class more and more pods get, and what is written of that."""
+
+    def __init__(self) -> None:
+        self.now_s, self.pods, self.written = 0.0, 0, list[int]()
+        metadata = {"name": "platform", "resourceVersion": "1"}
+        catalogs = SimpleNamespace(items=lambda: [{"metadata": metadata}])
+        revisions = SimpleNamespace(items=list)
+        world: Any = SimpleNamespace(api=self, catalogs=catalogs, revisions=revisions, bound=self.bound)
+        index = serving().index
+        served: Any = SimpleNamespace(
+            current=lambda: SimpleNamespace(catalog=index.catalog, target=index.target), accepted=None
+        )
+        nothing: Any = SimpleNamespace(held=(), found=())
+        self.usage = Usage(world, Metrics(lambda: True), served, nothing, nothing, lambda: self.now_s)
+
+    def bound(self) -> list[Bound]:
+        return [Bound(f"a/p{n}", "n1", {}, {}, None, "net", "net", "medium", "", {}) for n in range(self.pods)]
+
+    def patch(self, *_: object, **__: object) -> dict[str, Any]:
+        self.written.append(self.pods)
+        return {"metadata": {"resourceVersion": "2"}}
+
+
+def test_the_status_is_written_every_ten_seconds_at_most_however_pods_come() -> None:
+    site = Site()
+    for _ in range(25):
+        site.pods += 1
+        site.usage.reconcile()
+        site.now_s += 1.0
+    assert site.written == [1, 11, 21]

@@ -271,6 +271,9 @@ def test_who_holds_most_of_what_is_missing_comes_first() -> None:
     ]
 
 
+PORTS: Final = {"name": "c", "ports": [{"containerPort": 80}, {"containerPort": 81, "hostPort": 81}]}
+
+
 @pytest.mark.parametrize(
     ("spec", "names"),
     [
@@ -283,6 +286,10 @@ def test_who_holds_most_of_what_is_missing_comes_first() -> None:
         ),
         pytest.param({"topologySpreadConstraints": [{"whenUnsatisfiable": "ScheduleAnyway"}]}, (), id="a soft one"),
         pytest.param({"resourceClaims": [{"name": "gpu"}]}, ("resource claims",), id="DRA"),
+        pytest.param({"containers": [PORTS]}, ("host ports",), id="a port of the node"),
+        pytest.param(
+            {"containers": [{"name": "c", "ports": [{"containerPort": 80}]}]}, (), id="a port of the pod's own"
+        ),
     ],
 )
 def test_what_is_not_judged_is_named(spec: dict[str, Any], names: tuple[str, ...]) -> None:
