@@ -147,6 +147,11 @@ class Deprecation:
     refuse_from: date | None = None
 
 
+def _selects(conditions: tuple[Requirement, ...] | None, labels: Mapping[str, str]) -> bool:
+    """Tell whether labels meet all conditions of a selector; None selects everything."""
+    return conditions is None or all(condition.matches(labels) for condition in conditions)
+
+
 @dataclass(frozen=True, slots=True)
 class SlaClass:
     """Floors over the dimensions, and how a cluster is to keep them."""
@@ -175,7 +180,7 @@ class SlaClass:
 
     def open_to(self, namespace_labels: Mapping[str, str]) -> bool:
         """Tell whether a namespace with these labels may use the class."""
-        return self.namespaces is None or all(r.matches(namespace_labels) for r in self.namespaces)
+        return _selects(self.namespaces, namespace_labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +221,6 @@ class Catalog:
     def gpu_minutes(self, namespace_labels: Mapping[str, str]) -> int | None:
         """Say how many GPU-minutes a namespace with these labels may hold in a day; None: as many as it likes."""
         for budget in self.gpu_budgets:
-            if budget.namespaces is None or all(r.matches(namespace_labels) for r in budget.namespaces):
+            if _selects(budget.namespaces, namespace_labels):
                 return budget.minutes_per_day
         return None

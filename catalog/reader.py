@@ -25,7 +25,7 @@ from catalog.model import (
 from catalog.problems import InvalidError, Path, Problem, nearest, render_path
 from catalog.quantity import QuantityError
 from catalog.revision import revision_of
-from catalog.schema import CATALOG_HEAD, CLASS_ITEM, MAX_SIZES, SIZE_ITEM, Fault, by_path, check, validate
+from catalog.schema import CATALOG_HEAD, CLASS_ITEM, MAX_SIZES, SIZE_ITEM, Fault, by_path, check, place, validate
 from catalog.yamltext import Document
 
 T = TypeVar("T", SandboxSize, SlaClass)
@@ -108,12 +108,14 @@ def read_part(document: Document) -> Part:
     unread: set[str] = set()
     for path, item in _items(document, "sizes"):
         size, faults = _size(json.dumps(item))
-        problems += _placed(document, path, faults)
-        sizes += [Placed(size, document, path)] if size else []
-        unread |= set() if size else {_ALL_SIZES}
+        problems += place(document, faults, path)
+        if size is None:
+            unread.add(_ALL_SIZES)
+        else:
+            sizes.append(Placed(size, document, path))
     for path, item in _items(document, "classes"):
         fields, faults = check(item, CLASS_ITEM)
-        problems += _placed(document, path, faults)
+        problems += place(document, faults, path)
         if fields is None:
             unread.add(str(item.get("name")) if isinstance(item, dict) else "")
         elif head is not None:
@@ -137,10 +139,6 @@ def _size(written: str) -> tuple[SandboxSize | None, tuple[Fault, ...]]:
     """Read a size from its JSON, which is a key as well: an edited catalogue has most sizes of the one before."""
     fields, faults = check(json.loads(written), SIZE_ITEM)
     return None if fields is None else read_size(fields), faults
-
-
-def _placed(document: Document, path: Path, faults: Iterable[Fault]) -> list[Problem]:
-    return [document.problem((*path, *inner), message) for inner, message in faults]
 
 
 def join(parts: Sequence[Part]) -> Joined:
@@ -260,7 +258,7 @@ def _read_class(
         tunable=tuple(sorted(tunable, key=lambda item: item[0].index)),
         best_effort=tuple(d for d in DIMENSIONS if d.path in fields["bestEffort"]),
         fallback=tuple(fields["fallback"]),
-        namespaces=read_selector(fields["namespaces"]) if "namespaces" in fields else None,
+        namespaces=_read_namespaces(fields),
         gpu=ClassGpu(tuple(sorted(gpu["models"])), gpu["count"], GpuMode(gpu["mode"]), gpu["evictable"])
         if gpu
         else None,
@@ -271,7 +269,11 @@ def _read_class(
 
 
 def _read_budget(fields: Mapping[str, Any]) -> GpuBudget:
-    return GpuBudget(read_selector(fields["namespaces"]) if "namespaces" in fields else None, fields["minutesPerDay"])
+    return GpuBudget(_read_namespaces(fields), fields["minutesPerDay"])
+
+
+def _read_namespaces(fields: Mapping[str, Any]) -> tuple[Requirement, ...] | None:
+    return read_selector(fields["namespaces"]) if "namespaces" in fields else None
 
 
 def read_selector(fields: Mapping[str, Any]) -> tuple[Requirement, ...]:

@@ -3,7 +3,7 @@
 Validation also normalises: quantities become integers of base units, defaults are filled in.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from functools import cached_property
 from threading import Lock
@@ -94,9 +94,9 @@ def one(fields: Schema, **rules: Any) -> Schema:
     return {"type": "dict", "schema": fields, **rules}
 
 
-def many(item: Schema, most: int, **rules: Any) -> Schema:
-    """A list of up to *most* items."""
-    return {"type": "list", "schema": item, "maxlength": most, **rules}
+def many(item: Schema | None, most: int, **rules: Any) -> Schema:
+    """A list of up to *most* items; None: whatever each of them is."""
+    return {"type": "list", **({"schema": item} if item is not None else {}), "maxlength": most, **rules}
 
 
 def mapping(values: Schema, **rules: Any) -> Schema:
@@ -227,7 +227,7 @@ GPU_BUDGET: Final = {"namespaces": SELECTOR, "minutesPerDay": integer(required=T
 _SOURCE: Final = {"family": text(required=True), "snapshot": text(), "source": text(required=True), "notes": text()}
 
 
-def _spec_catalog(**items: Schema) -> Schema:
+def _spec_catalog(size: Schema | None, sla_class: Schema | None) -> Schema:
     """A catalogue, with what each of its sizes and classes has to be."""
     return {
         "apiVersion": text(required=True, allowed=[API_VERSION]),
@@ -235,8 +235,8 @@ def _spec_catalog(**items: Schema) -> Schema:
         "metadata": one({"name": name(required=True)}, required=True, allow_unknown=True),
         "spec": one(
             {
-                "sizes": {"type": "list", "maxlength": MAX_SIZES, "default": [], **items["sizes"]},
-                "classes": {"type": "list", "maxlength": MAX_CLASSES, "default": [], **items["classes"]},
+                "sizes": many(size, MAX_SIZES, default=[]),
+                "classes": many(sla_class, MAX_CLASSES, default=[]),
                 "gpuBudgets": many(one(GPU_BUDGET), MAX_BUDGETS, default=[]),
                 "sources": many(one(_SOURCE), 1024, default=[]),
             },
@@ -246,10 +246,10 @@ def _spec_catalog(**items: Schema) -> Schema:
     }
 
 
-SPEC_CATALOG: Final = _spec_catalog(sizes={"schema": one(SIZE)}, classes={"schema": one(CLASS)})
+SPEC_CATALOG: Final = _spec_catalog(one(SIZE), one(CLASS))
 
 # Sizes and classes are read one by one: a faulty one takes no other with it.
-CATALOG_HEAD: Final = Rules(_spec_catalog(sizes={}, classes={}))
+CATALOG_HEAD: Final = Rules(_spec_catalog(None, None))
 SIZE_ITEM: Final = Rules(SIZE)
 CLASS_ITEM: Final = Rules(CLASS)
 
@@ -264,7 +264,12 @@ def validate(document: Document, rules: Rules) -> tuple[dict[str, Any] | None, l
     if not isinstance(document.data, dict):
         return None, [document.problem((), "must be a mapping; write `apiVersion: …` and `kind: …` at its top")]
     normalised, faults = check(document.data, rules)
-    return normalised, [document.problem(path, message) for path, message in faults]
+    return normalised, place(document, faults)
+
+
+def place(document: Document, faults: Iterable[Fault], at: Path = ()) -> list[Problem]:
+    """Make problems of the faults of what stands *at* a path of a document."""
+    return [document.problem((*at, *path), message) for path, message in faults]
 
 
 def check(data: Any, rules: Rules) -> tuple[dict[str, Any] | None, tuple[Fault, ...]]:

@@ -133,8 +133,10 @@ class Attachments:
         return may, ordered.index(attachment.uid) + 1 + pending if attachment.uid in ordered else 0
 
     def _may_wait(self, attachment: Attachment) -> bool:
-        budget = self.budgets.of(attachment.namespace) if _waits(attachment) else None
-        return _waits(attachment) and (budget is None or not budget.spent)
+        if not _waits(attachment):
+            return False
+        budget = self.budgets.of(attachment.namespace)
+        return budget is None or not budget.spent
 
     def _placeholder(self, attachment: Attachment) -> Pod | None:
         found = self.world.placeholders.get(placeholder_name(attachment.uid), attachment.namespace)

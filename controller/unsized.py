@@ -9,13 +9,12 @@ from catalog.keys import SIZE
 from controller.metrics import Metrics
 from controller.world import World
 from kube.events import post
-from kube.kinds import PODS
+from kube.kinds import PODS, RUNNING
 from nodes.unsized import Unsized, read_unsized
 
 OPEN_S: Final = 30.0  # while the webhook fails open; every pod without a size is listed then, in pages
 CLOSED_S: Final = 600.0  # else there should be none, but for those of before
 TOLD_AT_ONCE: Final = 50  # events in one round
-RUNNING: Final = "status.phase!=Succeeded,status.phase!=Failed"
 
 
 class Reason(StrEnum):

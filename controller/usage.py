@@ -127,10 +127,9 @@ def _followed(held: list[Held]) -> dict[str, Any]:
         message = "every node publishes what its size offers"
         return {"type": FOLLOWED, "status": "True", "reason": Reason.FOLLOWED.value, "message": message}
     nodes = len({one.node for one in held})
-    some = [f"{one.node} has {one.key} {one.published}, {one.offered or 'none'} is offered" for one in held[:SHOWN]]
-    more = [f"and {len(held) - SHOWN} more"] if len(held) > SHOWN else []
+    each = [f"{one.node} has {one.key} {one.published}, {one.offered or 'none'} is offered" for one in held]
     which = f"{nodes} node{'s' if nodes > 1 else ''} publish{'' if nodes > 1 else 'es'} more than offered"
-    message = f"{which}, for pods that are bound there and were promised it: {'; '.join([*some, *more])}"
+    message = f"{which}, for pods that are bound there and were promised it: {_first(each)}"
     return {"type": FOLLOWED, "status": "False", "reason": Reason.HELD_FOR_PODS.value, "message": message}
 
 
@@ -138,9 +137,13 @@ def _sized(unsized: list[Unsized]) -> dict[str, Any]:
     if not unsized:
         message = "every running pod that names a class has its size"
         return {"type": SIZED, "status": "True", "reason": SizedReason.ALL_SIZED.value, "message": message}
-    some = [one.pod for one in unsized[:SHOWN]]
-    more = [f"and {len(unsized) - SHOWN} more"] if len(unsized) > SHOWN else []
     pods = f"{counted(len(unsized), 'pod')} {'name' if len(unsized) > 1 else 'names'} a class and"
-    message = f"{pods} run{'' if len(unsized) > 1 else 's'} without a size: {'; '.join([*some, *more])}; "
+    message = f"{pods} run{'' if len(unsized) > 1 else 's'} without a size: {_first([one.pod for one in unsized])}; "
     advice = "podsla could not be reached when they were created: delete them to have them created anew"
     return {"type": SIZED, "status": "False", "reason": SizedReason.PODS_NOT_SIZED.value, "message": message + advice}
+
+
+def _first(texts: list[str]) -> str:
+    """List the first few, and how many more there are."""
+    more = [f"and {len(texts) - SHOWN} more"] if len(texts) > SHOWN else []
+    return "; ".join([*texts[:SHOWN], *more])

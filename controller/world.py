@@ -168,10 +168,10 @@ def labels_only(thing: Object) -> Object:
 
 def node_figures(node: Object) -> Object:
     """Keep of a node its name, labels, capacity and allocatable, and taints if one is ours: a whole one is 10 KiB."""
-    metadata, status, taints = node["metadata"], node.get("status") or {}, (node.get("spec") or {}).get("taints") or ()
+    status, taints = node.get("status") or {}, (node.get("spec") or {}).get("taints") or ()
     ours = any(taint["key"] == STARTUP_TAINT for taint in taints)
     return {
+        **labels_only(node),
         **({"spec": {"taints": taints}} if ours else {}),
-        "metadata": {key: metadata[key] for key in ("name", "uid", "labels", "resourceVersion") if key in metadata},
         "status": {key: status[key] for key in ("capacity", "allocatable") if key in status},
     }

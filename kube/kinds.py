@@ -20,3 +20,5 @@ RUNTIME_CLASSES: Final = Resource("node.k8s.io/v1", "runtimeclasses")
 RESOURCE_SLICES: Final = Resource("resource.k8s.io/v1", "resourceslices")
 MUTATING_WEBHOOKS: Final = Resource("admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations")
 VALIDATING_WEBHOOKS: Final = Resource("admissionregistration.k8s.io/v1", "validatingwebhookconfigurations")
+
+RUNNING: Final = "status.phase!=Succeeded,status.phase!=Failed"  # a field selector: pods that are not over

@@ -15,12 +15,11 @@ from catalog.served import Served, build, find_accepted
 from catalog.target import Target
 from kube.api import Api, ApiError, Object, Resource
 from kube.context import current_namespace
-from kube.kinds import CONTROLLER_REVISIONS, NAMESPACES, NODES, PODS, RUNTIME_CLASSES, SPEC_CATALOGS
+from kube.kinds import CONTROLLER_REVISIONS, NAMESPACES, NODES, PODS, RUNNING, RUNTIME_CLASSES, SPEC_CATALOGS
 from podsla.output import ClusterError
 from webhook.admit import Serving
 
 EVENTS: Final = Resource("v1", "events")
-RUNNING: Final = "status.phase!=Succeeded,status.phase!=Failed"
 FORBIDDEN: Final = 403
 NOT_INSTALLED: Final = (
     "podsla is not installed in this cluster; kubectl apply --server-side -k manifests/overlays/default installs it"
