@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias
 from catalog.dimension import GPU_COUNT, MEMORY, NOTHING, VCPU, Ask, Dimension, Figures
 
 MAX_FALLBACKS: Final = 5
+MAX_SIZES: Final = 4096  # of one catalogue
 
 
 class Reserve(StrEnum):

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 from catalog.check import check_classes
 from catalog.dimension import BY_PATH, DIMENSIONS, GPU_COUNT, Dimension, Figures
 from catalog.model import (
+    MAX_SIZES,
     Catalog,
     ClassGpu,
     Deprecation,
@@ -25,7 +26,7 @@ from catalog.model import (
 from catalog.problems import InvalidError, Path, Problem, nearest, render_path
 from catalog.quantity import QuantityError
 from catalog.revision import revision_of
-from catalog.schema import CATALOG_HEAD, CLASS_ITEM, MAX_SIZES, SIZE_ITEM, Fault, by_path, check, place, validate
+from catalog.schema import CATALOG_HEAD, CLASS_ITEM, SIZE_ITEM, Fault, by_path, check, place, validate
 from catalog.yamltext import Document
 
 T = TypeVar("T", SandboxSize, SlaClass)
@@ -107,7 +108,7 @@ def read_part(document: Document) -> Part:
     classes: list[Placed[SlaClass]] = []
     unread: set[str] = set()
     for path, item in _items(document, "sizes"):
-        size, faults = _size(json.dumps(item))
+        size, faults = _size(json.dumps(item, sort_keys=True))
         problems += place(document, faults, path)
         if size is None:
             unread.add(_ALL_SIZES)
@@ -136,7 +137,7 @@ def _items(document: Document, group: str) -> Iterator[tuple[Path, Any]]:
 
 @lru_cache(maxsize=MAX_SIZES)
 def _size(written: str) -> tuple[SandboxSize | None, tuple[Fault, ...]]:
-    """Read a size from its JSON, which is a key as well: an edited catalogue has most sizes of the one before."""
+    """Read a size from its JSON, which is a key as well: most sizes of an edit are those of the catalogue before."""
     fields, faults = check(json.loads(written), SIZE_ITEM)
     return None if fields is None else read_size(fields), faults
 

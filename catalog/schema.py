@@ -14,13 +14,12 @@ from cerberus import errors as codes
 from cerberus.schema import DefinitionSchema
 
 from catalog.dimension import DIMENSIONS, GPU_COUNT, MEMORY, TUNABLE, VCPU
-from catalog.model import MAX_FALLBACKS, GpuMode, Reserve
+from catalog.model import MAX_FALLBACKS, MAX_SIZES, GpuMode, Reserve
 from catalog.problems import Path, Problem, nearest
 from catalog.quantity import parse_vcpu, parse_whole
 from catalog.yamltext import Document
 
 API_VERSION: Final = "podsla.io/v1beta1"
-MAX_SIZES: Final = 4096
 MAX_CLASSES: Final = 512
 MAX_BUDGETS: Final = 256
 

@@ -1,17 +1,14 @@
 """EDGE: what the command line prints: tables for people, YAML and JSON for scripts."""
 
+import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, TypeVar
 
 import click
 import orjson
-from rich.console import Console
-from rich.progress import track
-from rich.table import Table
-from rich.text import Text
 
 from catalog.problems import InvalidError
 from catalog.yamltext import Numeral, render_documents
@@ -28,39 +25,38 @@ class ClusterError(Exception):
     """A cluster cannot be read or written as asked; the message says which call, why, and what to do."""
 
 
-_PIPE_COLUMNS: Final = 100_000  # a table in a pipe is never folded: scripts and grep read whole lines
 _PROGRESS_FROM: Final = 200  # items; fewer are done before a bar could be read
 
 
-def console(*, stderr: bool = False) -> Console:
-    """Open the console: as wide as the terminal, or without limit in a pipe."""
-    stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else _PIPE_COLUMNS
-    return Console(file=stream, width=width, highlight=False, markup=False, soft_wrap=True)
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, indent: str = "") -> None:
+    """Print rows under upper-case headings, as kubectl does: no lines, no folds, colour on a terminal alone."""
+    heading = [styled(column.upper(), "bold") for column in columns]
+    for line in _aligned([heading, *rows]):
+        click.echo(f"{indent}{line}")
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, indent: str = "") -> None:
-    """Print rows under upper-case headings, as kubectl does: no lines, no colour but on a terminal."""
-    table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
-    for column in columns:
-        table.add_column(column.upper(), no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    out = console()
-    with out.capture() as capture:
-        out.print(table, crop=False)
-    for line in capture.get().splitlines():
-        click.echo(f"{indent}{line.rstrip()}", color=sys.stdout.isatty())
+def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Write rows with their columns below one another; a cell's colour takes no place."""
+    lengths = [[len(click.unstyle(cell)) for cell in row] for row in rows]
+    widths = [max(column) for column in zip(*lengths, strict=True)]
+    for row, taken in zip(rows, lengths, strict=True):
+        padded = zip(row, taken, widths, strict=True)
+        yield "  ".join(cell + " " * (width - length) for cell, length, width in padded).rstrip()
+
+
+def styled(text: str, style: str) -> str:
+    """Give a text the look of a style: on a terminal alone, and there unless NO_COLOR asks for none."""
+    return text if os.environ.get("NO_COLOR") else click.style(text, **_STYLES[style])
 
 
 def say(text: str = "", *, style: str = "") -> None:
     """Print a line for a person."""
-    click.echo(click.style(text, **_STYLES[style]) if style else text)
+    click.echo(styled(text, style) if style else text)
 
 
 def note(text: str, *, style: str = "") -> None:
     """Print a line beside the output, on standard error."""
-    click.echo(click.style(text, **_STYLES[style]) if style else text, err=True)
+    click.echo(styled(text, style) if style else text, err=True)
 
 
 _STYLES: Final[dict[str, Any]] = {
@@ -109,11 +105,11 @@ def print_value(value: Any, form: str) -> None:
         print_yaml([value])
 
 
-def with_progress(items: Sequence[T], what: str) -> Iterable[T]:
+def with_progress(items: Sequence[T], what: str) -> Iterator[T]:
     """Go through items, with a bar on a terminal where there are many."""
-    if len(items) < _PROGRESS_FROM or not sys.stderr.isatty():
-        return items
-    return track(items, description=what, console=console(stderr=True), transient=True)
+    hidden = len(items) < _PROGRESS_FROM or not sys.stderr.isatty()
+    with click.progressbar(items, label=what, file=sys.stderr, hidden=hidden) as bar:
+        yield from bar
 
 
 def print_problems(error: InvalidError) -> None:

@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-from rich.text import Text
 
 from catalog.lint import Severity
 from podsla.health.findings import Finding, Reason, Snapshot
 from podsla.options import cluster_options, output_option
-from podsla.output import REFUSED, print_table, print_value, say
+from podsla.output import REFUSED, print_table, print_value, say, styled
 from podsla.summary import counted
 
 NOT_FOUND: Final = 404
-_STYLES: Final = {Severity.ERROR: "red", Severity.WARNING: "yellow"}
+_STYLES: Final = {Severity.ERROR: "bad", Severity.WARNING: "warn"}
 
 
 @click.command("doctor")
@@ -134,7 +133,7 @@ def _print(found: list[Finding]) -> None:
             "all is well: installed whole, called, led; catalogues are served, and nodes hold every class", style="good"
         )
         return
-    rows = [[Text(one.severity.value, style=_STYLES[one.severity]), one.reason.value, one.subject, one.message]
+    rows = [[styled(one.severity.value, _STYLES[one.severity]), one.reason.value, one.subject, one.message]
             for one in found]  # fmt: skip
     print_table(["severity", "reason", "subject", "what is so, and what to do"], rows)
     errors = sum(one.severity is Severity.ERROR for one in found)

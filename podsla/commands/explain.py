@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import click
-from rich.text import Text
 
 from catalog.dimension import BY_MIN_KEY, DIMENSIONS, render, render_lacking
 from catalog.fit import Index
@@ -12,7 +11,7 @@ from catalog.pod import read_pod
 from podsla.basis import Source, find_basis, source_options
 from podsla.commands.admit import admit_found, today
 from podsla.options import find_pods, load_manifests, optional_pod_options, output_option
-from podsla.output import REFUSED, ClusterError, note, print_table, print_value, say
+from podsla.output import REFUSED, ClusterError, note, print_table, print_value, say, styled
 from podsla.recorded import Recalled, Today, recall
 from podsla.summary import driver_sentence, reserve_sentence, uncovered_sentence
 from webhook.admit import Answer, Sized
@@ -243,8 +242,8 @@ def _print(title: str, answer: Answer, index: Index, near: int) -> None:
     _print_rest(place, answer)
 
 
-def _verdict(text: str) -> Text | str:
-    return Text(text, style="green") if text == "chosen" else text
+def _verdict(text: str) -> str:
+    return styled(text, "good") if text == "chosen" else text
 
 
 def _print_rest(place: Place, answer: Sized) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import click
-from rich.text import Text
 
 from catalog.demand import CPU, RAM
 from catalog.dimension import DISK_BYTES, DISK_IOPS, NETWORK_BITS, PPS
@@ -14,7 +13,7 @@ from nodes.bound import by_node, keep_promises, read_bound
 from nodes.capacity import plan
 from nodes.usage import Held, NodeUsage, render_amount, total, usage
 from podsla.options import output_option, pod_cluster_options
-from podsla.output import note, print_table, print_value
+from podsla.output import note, print_table, print_value, styled
 from podsla.summary import counted
 
 _COLUMNS: Final = {
@@ -77,7 +76,7 @@ def _resources(used: Sequence[NodeUsage], *, wide: bool) -> dict[str, str]:
 
 
 def _print_nodes(used: Sequence[NodeUsage], resources: Mapping[str, str], held: Marks) -> None:
-    rows: list[list[str | Text]] = [
+    rows: list[list[str]] = [
         [node.node, node.node_type or "-", str(len(node.pods)), *(_cell(node, each, held) for each in resources)]
         for node in sorted(used, key=lambda node: node.node)
     ]
@@ -105,12 +104,12 @@ def _over(node: NodeUsage, resource: str, held: Marks) -> bool:
     return node.over(resource) or (node.node, resource) in held
 
 
-def _cell(node: NodeUsage, resource: str, held: Marks) -> str | Text:
+def _cell(node: NodeUsage, resource: str, held: Marks) -> str:
     promised, whole = node.promised.get(resource, 0), node.allocatable.get(resource)
     if not whole and not promised:
         return "-"
     text = f"{render_amount(resource, promised)}/{render_amount(resource, whole or 0)}"
-    return Text(f"{text} !", style="red") if _over(node, resource, held) else text
+    return styled(f"{text} !", "bad") if _over(node, resource, held) else text
 
 
 def _groups(used: Iterable[NodeUsage], by: str) -> dict[str, list[Held]]:
@@ -122,7 +121,7 @@ def _groups(used: Iterable[NodeUsage], by: str) -> dict[str, list[Held]]:
 
 def _print_groups(used: Sequence[NodeUsage], by: str, resources: Mapping[str, str]) -> None:
     sums = _sum(used)
-    rows: list[list[str | Text]] = []
+    rows: list[list[str]] = []
     for name, held in _groups(used, by).items():
         amounts = total(held)
         rows.append([name, str(len(held)), *(_share(amounts.get(resource, 0), resource) for resource in resources)])

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from catalog.importers import IMPORTERS
 from catalog.load import SHIPPED_CATALOG, load_documents
+from catalog.model import MAX_SIZES
 from catalog.problems import InvalidError
 from catalog.quantity import QuantityError, parse_integer, parse_vcpu, parse_whole
 from catalog.reader import read_catalog
-from catalog.schema import MAX_CLASSES, MAX_SIZES
+from catalog.schema import MAX_CLASSES
 from catalog.yamltext import parse_documents
 from tests.manifests.kubectl import MANIFESTS, run
 from tests.sample import CLASSES, SIZES
