@@ -1,15 +1,12 @@
 """Documents → `Catalog`, or every problem that keeps them from being one. Pure."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 from catalog.check import check_classes
 from catalog.dimension import BY_PATH, DIMENSIONS, GPU_COUNT, Dimension, Figures
 from catalog.model import (
-    MAX_SIZES,
     Catalog,
     ClassGpu,
     Deprecation,
@@ -26,7 +23,7 @@ from catalog.model import (
 from catalog.problems import InvalidError, Path, Problem, nearest, render_path
 from catalog.quantity import QuantityError
 from catalog.revision import revision_of
-from catalog.schema import CATALOG_HEAD, CLASS_ITEM, SIZE_ITEM, Fault, by_path, check, place, validate
+from catalog.schema import CATALOG_HEAD, CLASS_ITEM, SIZE_ITEM, by_path, check, place, validate
 from catalog.yamltext import Document
 
 T = TypeVar("T", SandboxSize, SlaClass)
@@ -108,12 +105,12 @@ def read_part(document: Document) -> Part:
     classes: list[Placed[SlaClass]] = []
     unread: set[str] = set()
     for path, item in _items(document, "sizes"):
-        size, faults = _size(json.dumps(item, sort_keys=True))
+        fields, faults = check(item, SIZE_ITEM)
         problems += place(document, faults, path)
-        if size is None:
+        if fields is None:
             unread.add(_ALL_SIZES)
         else:
-            sizes.append(Placed(size, document, path))
+            sizes.append(Placed(read_size(fields), document, path))
     for path, item in _items(document, "classes"):
         fields, faults = check(item, CLASS_ITEM)
         problems += place(document, faults, path)
@@ -133,13 +130,6 @@ def _items(document: Document, group: str) -> Iterator[tuple[Path, Any]]:
     """Give each size or class with its place; a catalogue that has none where they belong is its head's problem."""
     items = by_path(document.data, f"spec.{group}")
     return ((("spec", group, index), item) for index, item in enumerate(items if isinstance(items, list) else ()))
-
-
-@lru_cache(maxsize=MAX_SIZES)
-def _size(written: str) -> tuple[SandboxSize | None, tuple[Fault, ...]]:
-    """Read a size from its JSON, which is a key as well: most sizes of an edit are those of the catalogue before."""
-    fields, faults = check(json.loads(written), SIZE_ITEM)
-    return None if fields is None else read_size(fields), faults
 
 
 def join(parts: Sequence[Part]) -> Joined:

@@ -4,6 +4,7 @@ Validation also normalises: quantities become integers of base units, defaults a
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import date
 from functools import cached_property
 from threading import Lock
@@ -17,6 +18,7 @@ from catalog.dimension import DIMENSIONS, GPU_COUNT, MEMORY, TUNABLE, VCPU
 from catalog.model import MAX_FALLBACKS, MAX_SIZES, GpuMode, Reserve
 from catalog.problems import Path, Problem, nearest
 from catalog.quantity import parse_vcpu, parse_whole
+from catalog.shortcut import Read, shortcut
 from catalog.yamltext import Document
 
 API_VERSION: Final = "podsla.io/v1beta1"
@@ -45,11 +47,12 @@ class Rules:
     A schema, compiled when it is first needed.
 
     Attributes:
+        shortcut: What is right at first sight is read by it; None: nothing is.
         lock: A validator keeps what it validates in itself, so threads take turns.
     """
 
-    def __init__(self, fields: Schema) -> None:
-        self.fields = fields
+    def __init__(self, fields: Schema, shortcut: Read | None = None) -> None:
+        self.fields, self.shortcut = fields, shortcut
         self.lock = Lock()
 
     @cached_property
@@ -249,7 +252,7 @@ SPEC_CATALOG: Final = _spec_catalog(one(SIZE), one(CLASS))
 
 # Sizes and classes are read one by one: a faulty one takes no other with it.
 CATALOG_HEAD: Final = Rules(_spec_catalog(None, None))
-SIZE_ITEM: Final = Rules(SIZE)
+SIZE_ITEM: Final = Rules(SIZE, shortcut(SIZE))
 CLASS_ITEM: Final = Rules(CLASS)
 
 
@@ -275,6 +278,9 @@ def check(data: Any, rules: Rules) -> tuple[dict[str, Any] | None, tuple[Fault, 
     """Check what should be a mapping, and normalise it: the normalised one, or None; and every fault."""
     if not isinstance(data, dict):
         return None, (((), _EMPTY if data is None else f"must be a mapping, and is {data!r}"),)
+    if rules.shortcut:
+        with suppress(ValueError):
+            return rules.shortcut(data), ()
     with rules.lock:
         validator = rules.validator
         valid = validator.validate(data)
