@@ -1,7 +1,9 @@
 """EDGE: calls to the API server through the Kubernetes client. Objects stay mappings as they are on the wire."""
 
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -11,10 +13,14 @@ import orjson
 import urllib3
 from kubernetes import config
 from kubernetes.client import ApiClient, Configuration
+from kubernetes.config import incluster_config
 
 CONNECT_TIMEOUT_S: Final = 3.05
 READ_TIMEOUT_S: Final = 8.0  # below the time in which a leader must renew its lease
 CONNECTIONS: Final = 24  # kept open: a controller watches a dozen collections, and writes several objects at once
+TOKEN_READ_EVERY_S: Final = (
+    60.0  # the kubelet renews a pod's token when a fifth of its life is left, ten minutes at least
+)
 PAGE: Final = 500  # objects a list call returns at once
 JSON: Final = "application/json"
 METADATA: Final = f"{JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
@@ -58,6 +64,27 @@ class Resource:
         return "/" + "/".join([*parts, *(part for part in (name, subresource) if part)])
 
 
+class TokenFile:
+    """
+    A pod's token, read anew now and then.
+
+    The client reads it by the wall clock: one that is stepped back has a token kept until it has long ended.
+    """
+
+    def __init__(self) -> None:
+        self._path, self._read_s = Path(incluster_config.SERVICE_TOKEN_FILENAME), time.monotonic()
+
+    def refresh(self, configuration: Configuration) -> None:
+        """Put the token of now into what requests are made with; one that cannot be read changes nothing."""
+        now_s = time.monotonic()
+        if now_s - self._read_s < TOKEN_READ_EVERY_S:
+            return
+        with suppress(OSError):
+            if token := self._path.read_text().strip():
+                configuration.api_key["BearerToken"] = f"bearer {token}"
+                self._read_s = now_s
+
+
 class Api:
     """
     Reads and writes raw objects.
@@ -83,6 +110,7 @@ class Api:
         try:
             if kubeconfig is None and context is None and "KUBERNETES_SERVICE_HOST" in os.environ:
                 config.load_incluster_config(configuration)
+                configuration.refresh_api_key_hook = TokenFile().refresh  # type: ignore[assignment]
             else:
                 config.load_kube_config(str(kubeconfig) if kubeconfig else None, context, configuration)
         except config.ConfigException as error:

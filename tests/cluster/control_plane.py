@@ -43,12 +43,23 @@ def start_control_plane(cluster: Cluster, binaries: Mapping[str, Path], report: 
         ClusterError: A component ended or did not become ready; the end of its log is in the message.
     """
     write_credentials(cluster)
+    run_control_plane(cluster, binaries, report)
+
+
+def run_control_plane(cluster: Cluster, binaries: Mapping[str, Path], report: Callable[[str], None]) -> None:
+    """Start it with the credentials and on the data that are there, and return once it takes pods."""
     report("etcd")
     _start_etcd(cluster, binaries["etcd"])
     report("kube-apiserver")
     _start_api_server(cluster, binaries["kube-apiserver"])
     report("kube-controller-manager and kube-scheduler")
     _start_loops(cluster, binaries)
+
+
+def kill_control_plane(cluster: Cluster) -> None:
+    """End all of it at once, as a power cut does; its data stays."""
+    for name in (*_LOOPS, "kube-apiserver", "etcd"):
+        stop(_running(cluster, name), grace_s=0.0)
 
 
 def restart_etcd(cluster: Cluster, binary: Path) -> None:

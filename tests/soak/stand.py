@@ -79,6 +79,14 @@ class Stand:
         eventually(lambda: port not in self.balancer.ready, f"replica {port} is out of service", WAIT_S)
         self.balancer.replicas.discard(port)
 
+    def lose_podsla(self) -> None:
+        """Kill every process of podsla; nobody starts another."""
+        for process in self.controllers.values():
+            os.killpg(process.pid, signal.SIGKILL)
+        self.controllers.clear()
+        for port in list(self.replicas):
+            self.kill_replica(port)
+
     def restart_api_server(self) -> None:
         """Stop the API server and start it again."""
         restart_api_server(self.cluster, binaries.find("kube-apiserver"))

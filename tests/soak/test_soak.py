@@ -11,20 +11,13 @@ import pytest
 
 from tests.soak.report import lines
 from tests.soak.soak import PER_S, soak
-from tests.soak.stand import WAIT_S, Stand, stand
+from tests.soak.stand import WAIT_S, Stand
 from tests.webhook.test_lifecycle import running
 from tests.webhook.test_server import body_of, post, size_of
 
 pytestmark = pytest.mark.cluster
 
 POOL_S: Final = 90.0  # for which the API server keeps an idle connection
-
-
-@pytest.fixture(scope="module")
-def made() -> Iterator[Stand]:
-    """What everything happens to."""
-    with stand("podsla-soak-test", lambda _: None) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

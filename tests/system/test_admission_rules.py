@@ -34,9 +34,9 @@ import pytest
 from catalog.keys import SIZE
 from controller.world import WEBHOOKS
 from kube.api import Object, PatchKind, Resource
-from kube.kinds import MUTATING_WEBHOOKS, PODS
+from kube.kinds import MUTATING_WEBHOOKS, PODS, SPEC_CATALOGS
 from tests.builders import container, pod, review, template, workload
-from tests.cluster.install import OVERLAYS
+from tests.cluster.install import OVERLAYS, start_process
 from tests.cluster.pki import Authority
 from tests.cluster.processes import is_alive
 from tests.cluster.state import Cluster, Process
@@ -141,21 +141,35 @@ def as_before(user: User) -> Iterator[None]:
             user.api.patch(resource, name, whole, kind=PatchKind.JSON)
 
 
-# --- it hangs ---------------------------------------------------------------------------------------------------------
+# --- it hangs, or is gone --------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def hanging(cluster: Cluster, name: str = "podsla-webhook") -> Iterator[None]:
     """Hold the webhook's processes: connections are taken, and never answered; or those of another component."""
-    held = next(
-        made for made in cluster.journal.read()
-        if isinstance(made, Process) and made.name == name and is_alive(made)
-    )  # fmt: skip
+    held = running(cluster, name)
     os.killpg(held.pid, signal.SIGSTOP)
     try:
         yield
     finally:
         os.killpg(held.pid, signal.SIGCONT)
+
+
+@contextmanager
+def gone(cluster: Cluster) -> Iterator[None]:
+    """Kill every process of the webhook; there is another afterwards."""
+    os.killpg(running(cluster, "podsla-webhook").pid, signal.SIGKILL)
+    try:
+        yield
+    finally:
+        port = str(cluster.ports["podsla-webhook"])
+        start_process(cluster, "webhook", ["--port", port, "--address", "127.0.0.1"])
+
+
+def running(cluster: Cluster, name: str) -> Process:
+    """Find the process of a component."""
+    made = (one for one in cluster.journal.read() if isinstance(one, Process) and one.name == name)
+    return next(one for one in made if is_alive(one))
 
 
 def test_while_it_hangs_only_pods_that_asked_for_it_are_refused_after_its_own_timeout(
@@ -244,25 +258,41 @@ def admission_of(cluster: Cluster, namespace: str) -> Mapping[str, str]:
 
 
 @pytest.mark.usefixtures("fail_open")
-def test_where_it_fails_open_a_pod_is_created_without_a_size_while_it_hangs_and_that_is_told(
+def test_where_it_fails_open_a_pod_is_created_without_a_size_while_it_is_gone_and_that_is_told(
     user: User, beside: Cluster, namespace: Namespace
 ) -> None:
     made = namespace()
-    with hanging(beside):
+    with gone(beside):
         done = user.apply(small(made))
     assert (done.returncode, done.stderr) == (0, f"Warning: {UNSIZED}\n")
     assert SIZE not in (user.api.get(PODS, "web", made) or {})["metadata"].get("labels", {})
     told = admission_of(beside, made)
     assert [value for key, value in told.items() if key.startswith("failed-open.mutation.")] == ["pods.podsla.io"]
     assert "podsla-unsized-pods" in told["validation.policy.admission.k8s.io/validation_failure"]
-    assert_found_afterwards(user, made)
+    assert user.kubectl("-n", made, "label", "pod", "web", "touched=true").returncode == 0, "it is no new object"
+    assert_found_afterwards(user, beside, made)
 
 
-def assert_found_afterwards(user: User, namespace: str) -> None:
-    """The controller finds the one pod there, and tells of it in an event."""
+def assert_found_afterwards(user: User, beside: Cluster, namespace: str) -> None:
+    """The controller finds the one pod there: an event of it, a condition of its catalogue, a metric; and its end."""
     made = user.api.get(PODS, "web", namespace) or {}
     (note,) = eventually(lambda: notes(user, made, "PodNotSized"), "an event tells of the pod", FOUND_S)
     assert note == FOUND
+    eventually(lambda: pods_sized(user)[:2] == ("False", "PodsNotSized"), "its catalogue says so", FOUND_S)
+    assert f"1 pod names a class and runs without a size: {namespace}/web; " in pods_sized(user)[2]
+    assert user.metrics(beside, "controller")["podsla_pods_not_sized"] == 1.0
+    assert f"PodNotSized 1 pod {namespace}/web name a class" in " ".join(user.podsla("doctor").stdout.split())
+
+    user.api.delete(PODS, "web", namespace)
+    eventually(lambda: pods_sized(user)[:2] == ("True", "AllSized"), "and that it is gone", FOUND_S)
+    assert user.metrics(beside, "controller")["podsla_pods_not_sized"] == 0.0
+
+
+def pods_sized(user: User) -> tuple[str, str, str]:
+    """What the catalogue of the class says of its pods: status, reason and message."""
+    found = user.api.get(SPEC_CATALOGS, "starter") or {}
+    (said,) = (one for one in found["status"]["conditions"] if one["type"] == "PodsSized")
+    return said["status"], said["reason"], said["message"]
 
 
 @pytest.mark.usefixtures("fail_open")
