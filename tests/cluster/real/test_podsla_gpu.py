@@ -1,8 +1,9 @@
 """
 A pod borrows a GPU on a real node, whose agent runs in a pod.
 
-On this machine (cgroup version 1, cgroupfs). Devices that every machine has stand for GPUs; a device plugin offers
-them to the kubelet, so scheduler and kubelet count and give them as real ones.
+On this machine (cgroup version 1, cgroupfs), and on the virtual one (version 2, systemd), which takes minutes to begin
+and does so beside the tests of this one. Devices that every machine has stand for GPUs; a device plugin offers them to
+the kubelet, so scheduler and kubelet count and give them as real ones.
 """
 
 import os
@@ -18,7 +19,7 @@ from kube.api import Object
 from kube.kinds import GPU_ATTACHMENTS, PODS
 from tests.cluster.demo_gpu import JOBS, attachments, phases, wait_for_jobs
 from tests.cluster.gpus import AGENTS, install_gpus, remove_gpus, run_in_container, stand_ins, wait_for_gpus
-from tests.cluster.nodeconfig import HOST
+from tests.cluster.nodeconfig import HOST, VM
 from tests.cluster.processes import is_alive
 from tests.cluster.real.borrow import (
     MOVES_S,
@@ -34,7 +35,7 @@ from tests.system.rights import check_least, granted, used
 from tests.system.user import User
 from tests.waiting import eventually
 
-NODES: Final = (HOST,)  # the virtual one is too slow for these waits as they stand: its engine is tested by itself
+NODES: Final = (HOST, VM)
 Gpus = dict[str, Sequence[dict[str, Any]]]
 
 pytestmark = pytest.mark.nodes
@@ -183,6 +184,14 @@ def test_a_lease_ends_while_the_api_server_is_away(
 
     wait_condition(installed, f"lease-{node}", "Released")
     assert opens(installed, borrower, gpu) == "denied"
+
+
+def test_a_pod_of_the_virtual_node_borrows_a_device_and_gives_it_back(
+    installed: User, cluster: Cluster, gpus: Gpus
+) -> None:
+    """Under systemd, and by programs of cgroup version 2."""
+    wait_for_gpus(cluster, VM, 1)
+    check_lending(installed, run_borrower(installed, VM), VM, gpus[VM][0])
 
 
 @pytest.mark.usefixtures("gpus")
