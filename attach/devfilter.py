@@ -116,6 +116,7 @@ def name_of(rdevs: Iterable[int]) -> str:
     return f"podsla_{count}" if count else ""
 
 
+@lru_cache(maxsize=256)
 def split(name: str, program: bytes) -> tuple[frozenset[int], bytes]:
     """
     Take a program apart: the devices that rules of ours in it allow, and what stood there before.

@@ -8,24 +8,28 @@ import json
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from attach.model import CgroupVersion
+from attach.reservation import Device, PodDevices
 from bench.attach import Row
-from bench.proc import resident_mib, tree_cpu_s
+from bench.proc import resident_mib, tree, tree_cpu_s
+from catalog.keys import PLACEHOLDER
+from tests.attach.kubelet import kubelet
 from tests.attach.node.conftest import missing
 from tests.attach.node.containers import Machine, Runtime, build_root, build_workload, hierarchies, in_version, machine
 from tests.attach.node.files import PODSLA, attachment, write_desired, write_inventory
-from tests.attach.node.world import RealWorld, stand_ins
+from tests.attach.node.world import RealWorld
 from tests.waiting import eventually
 
 CONTAINERS: Final = 110  # as many as a kubelet takes by default
 SETTLE_S: Final = 10.0
 WATCHED_S: Final = 60.0
+NODE: Final = "node-1"
 
 
 def bench_idle() -> Iterator[Row]:
@@ -39,7 +43,7 @@ def bench_idle() -> Iterator[Row]:
             world = RealWorld(Runtime("runc", version, here, root), hierarchy)
             try:
                 yield _watch(world, here, version)
-                yield _in_cluster(here, version)
+                yield _in_cluster(world, here, version)
             finally:
                 world.close()
 
@@ -63,52 +67,88 @@ def _watch(world: RealWorld, here: Machine, version: CgroupVersion) -> Row:
         return what, f"{share:.2%} of a core", "", f"{resident_mib(pid):.1f} MiB"
 
 
-def _in_cluster(here: Machine, version: CgroupVersion) -> Row:
-    """Read what an agent takes that watches a cluster in which nothing is lent: the Kubernetes client, and the pods."""
-    folder = here.folder / "cluster"
+def _in_cluster(world: RealWorld, here: Machine, version: CgroupVersion) -> Row:
+    """Read what an agent takes that follows a cluster, and has attached a device that the kubelet gave."""
+    folder, web, device = here.folder / "cluster", world.start(), world.devices[0]
     folder.mkdir()
-    inventory = write_inventory(folder, stand_ins())
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Lists) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        (folder / "config").write_text(
-            '{"apiVersion": "v1", "kind": "Config", "current-context": "x", "users": [{"name": "x", "user": {}}], '
-            '"contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}], '
-            f'"clusters": [{{"name": "x", "cluster": {{"server": "http://127.0.0.1:{server.server_port}"}}}}]}}'
-        )
-        options = [*inventory, "--kubeconfig", str(folder / "config"), "--node", "node-1"]
+    files, socket = write_inventory(folder, world.devices), folder / "kubelet.sock"
+    running = {"name": "main", "containerID": f"containerd://{web.target.container_id}", "state": {"running": {}}}
+    pods = [_pod(f"pod-{number}", f"uid-{number}") for number in range(CONTAINERS - 2)]
+    pods += [_pod("web", web.target.uid, containerStatuses=[running]), _pod("holder", "h-1")]
+    pods[-1]["metadata"]["labels"] = {PLACEHOLDER: "a-1"}
+    known = {"node": NODE, "podUID": web.target.uid, "container": "main"}
+    lent = {
+        "apiVersion": "podsla.io/v1beta1",
+        "kind": "GPUAttachment",
+        "metadata": {"name": "a", "namespace": "team-a", "uid": "a-1", "resourceVersion": "1"},
+        "spec": {"podName": "web"},
+        "status": {**known, "placeholder": {"name": "holder", "uid": "h-1"}},
+    }
+    given = (PodDevices("team-a", "holder", (Device("nvidia.com/gpu", "GPU-0"),)),)
+    with _ApiServer(pods=pods, gpuattachments=[lent]) as server, kubelet(socket, given):
+        config = server.write_config(folder / "config")
+        options = [*files, "--kubeconfig", str(config), "--node", NODE, "--kubelet-socket", str(socket)]
         with _agent(version, options, folder / "log") as pid:
+            eventually(lambda: web.opens(device.path) == 0, f"{device.path} is attached")
             time.sleep(SETTLE_S)
-            taken = resident_mib(pid)
-        server.shutdown()
-    return f"cgroup {version}: agent at rest that watches a cluster, {CONTAINERS} pods", "", "", f"{taken:.1f} MiB"
+            child = sum(resident_mib(one) for one in [*tree(pid)][1:])
+            note = f"{resident_mib(pid):.1f} MiB, {child:.1f} of them the child's"
+    what = f"cgroup {version}: agent at rest in a cluster, {CONTAINERS} pods, one with a device"
+    return what, "", "", note
+
+
+def _pod(name: str, uid: str, **status: Any) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": "team-a", "uid": uid, "resourceVersion": "1"}
+    return {"metadata": metadata, "spec": {"nodeName": NODE}, "status": {"phase": "Running", **status}}
+
+
+class _ApiServer(ThreadingHTTPServer):
+    """An API server in which nothing changes; *lists* are its collections by plural, all others are empty."""
+
+    def __init__(self, **lists: Sequence[Mapping[str, Any]]) -> None:
+        super().__init__(("127.0.0.1", 0), _Lists)
+        self.lists, self._thread = lists, threading.Thread(target=self.serve_forever, daemon=True)
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+    def write_config(self, file: Path) -> Path:
+        """Write a kubeconfig that names it."""
+        cluster = {"name": "x", "cluster": {"server": f"http://127.0.0.1:{self.server_port}"}}
+        context = {"name": "x", "context": {"cluster": "x", "user": "x"}}
+        config = {"apiVersion": "v1", "kind": "Config", "current-context": "x", "clusters": [cluster],
+                  "contexts": [context], "users": [{"name": "x", "user": {}}]}  # fmt: skip
+        file.write_text(json.dumps(config))
+        return file
 
 
 class _Lists(BaseHTTPRequestHandler):
-    """An API server whose every list is empty but that of pods, and where nothing changes."""
-
     protocol_version = "HTTP/1.1"
+    server: _ApiServer
 
     def do_GET(self) -> None:
         if "watch=" in self.path:
             self.send_response(200)
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
-            time.sleep(2 * SETTLE_S)
+            time.sleep(3 * SETTLE_S)
             return
-        named = {"spec": {"nodeName": "node-1"}, "status": {"phase": "Running"}}
-        pods = [
-            {
-                "metadata": {"name": f"pod-{n}", "namespace": "team-a", "uid": f"uid-{n}", "resourceVersion": "1"},
-                **named,
-            }
-            for n in range(CONTAINERS)
-        ]
-        items = pods if "/pods" in self.path else []
-        body = json.dumps({"kind": "List", "metadata": {"resourceVersion": "1"}, "items": items}).encode()
+        plural = self.path.partition("?")[0].rpartition("/")[2]
+        items = self.server.lists.get(plural, [])
+        self._answer({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": "1"}, "items": items})
+
+    def do_PATCH(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self._answer({})
+
+    def _answer(self, body: Mapping[str, Any]) -> None:
+        data = json.dumps(body).encode()
         self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", str(len(data)))
         self.end_headers()
-        self.wfile.write(body)
+        self.wfile.write(data)
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""

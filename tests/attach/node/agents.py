@@ -53,16 +53,16 @@ class Agents:
         write_inventory(folder, world.devices)
         self.inventory = StaticInventory(folder / "inventory.yaml")
 
-    def run(self, *wishes: Wish) -> None:
-        """Start an agent, make one pass, end it."""
-        self._pass(wishes, self.world.nodes, nowhere)
+    def run(self, *wishes: Wish, complete: bool = True) -> None:
+        """Start an agent, make one pass, end it; not *complete*: there is more, which can't be read."""
+        self._pass(wishes, self.world.nodes, nowhere, complete=complete)
         self.audit()
 
-    def _pass(self, wishes: Sequence[Wish], nodes: HostNodes, at: Hook) -> None:
+    def _pass(self, wishes: Sequence[Wish], nodes: HostNodes, at: Hook, *, complete: bool = True) -> None:
         processes = HostProcesses(self.world.hierarchy, at=at)
         node = Node(self.world.rules_at(at), nodes, processes, self.inventory)
         with FileStore(self.folder / "state", at) as store:
-            desired = Desired({each.uid: each for each in wishes})
+            desired = Desired({each.uid: each for each in wishes}, complete=complete)
             Reconciler(node, store, self.clock, self.metrics, at).reconcile(desired)
 
     def die(self, number: int, *wishes: Wish) -> bool:

@@ -134,6 +134,15 @@ def test_killed_at_every_point_of_a_repair(engine: RealWorld, agents: Agents) ->
     assert rules(engine, container) == before
 
 
+def test_a_device_whose_wish_can_not_be_read_is_given_to_nobody_else(engine: RealWorld, agents: Agents) -> None:
+    """Nobody has it open, so the journal alone says whose it is."""
+    (container, rival), gpu = rivals(engine, agents), engine.devices[0]
+    agents.run(agents.wish(container, "u1", "GPU-0"))
+    agents.run(agents.wish(rival, "waits", "GPU-0"), complete=False)
+    assert (agents.state("u1"), agents.state("waits")) == (State.ATTACHED, None)
+    assert (container.opens(gpu.path), rival.opens(gpu.path)) == (0, errno.ENOENT)
+
+
 def rivals(world: RealWorld, agents: Agents) -> list[RealWorkload]:
     """Start two containers with a cgroup in each one's own; see that the device is never open to both."""
     pair, gpu = [world.start(), world.start()], world.devices[0]

@@ -307,6 +307,20 @@ def test_a_scope_with_the_processes_in_a_folder_of_it_is_ruled_at_both(world: Re
             assert [_read(Bpf(), number).code for number in Bpf().query(folder).numbers] == [original.code]
 
 
+def test_an_allow_that_stopped_midway_is_not_settled(world: RealWorld) -> None:
+    """The container opens the device, and a cgroup in its own does not yet: the next agent has something left to do."""
+    _, container, gpu = shown(world)
+    (original,) = programs(container.cgroup)
+    path = Path(container.cgroup.path, SUBGROUP)
+    world.rules.allow(container.cgroup, [gpu])
+    path.mkdir()
+    add(Cgroup(CgroupVersion.V2, str(path), path.stat().st_ino), original.code)
+    asked = world.rules.allowed, world.rules.settled
+    assert [ask(container.cgroup) for ask in asked] == [{gpu.rdev}, set()]
+    world.rules.allow(container.cgroup, [gpu])
+    assert [ask(container.cgroup) for ask in asked] == [{gpu.rdev}, {gpu.rdev}]
+
+
 def test_a_frozen_container_is_attached_to_and_the_verification_says_that_it_can_not_tell(world: RealWorld) -> None:
     """Case 12."""
     web, container, gpu = shown(world)

@@ -137,6 +137,17 @@ def test_a_systemd_that_was_not_told_takes_the_device_away_and_the_next_pass_rep
     assert web.ask("try /dev/zero").error == 0
 
 
+def test_a_rule_that_systemd_was_not_told_of_is_taken_back_too(systemd: Systemd) -> None:
+    """As an agent leaves it that died before it told: systemd has nothing to load anew."""
+    web, container = start(systemd)
+    gpu, path, before = stand_ins()[0], make_node(web), [each.code for each in programs(container.cgroup)]
+    Rules2().allow(container.cgroup, [gpu])
+    assert web.ask(f"try {path}").error == 0
+    SystemdRules(Rules2(), systemd.socket).deny(container.cgroup, [gpu])
+    assert web.ask(f"try {path}").error == errno.EPERM
+    assert [each.code for each in programs(container.cgroup)] == before
+
+
 def test_attaching_over_and_over_leaves_no_program_behind(systemd: Systemd) -> None:
     """Case 16: 64 would fit."""
     web, container = start(systemd)
