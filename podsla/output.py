@@ -1,5 +1,6 @@
 """EDGE: what the command line prints: tables for people, YAML and JSON for scripts."""
 
+import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -50,17 +51,23 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *,
     with out.capture() as capture:
         out.print(table, crop=False)
     for line in capture.get().splitlines():
-        click.echo(f"{indent}{line.rstrip()}", color=sys.stdout.isatty())
+        _echo(f"{indent}{line.rstrip()}")
 
 
 def say(text: str = "", *, style: str = "") -> None:
     """Print a line for a person."""
-    click.echo(click.style(text, **_STYLES[style]) if style else text)
+    _echo(text, style)
 
 
 def note(text: str, *, style: str = "") -> None:
     """Print a line beside the output, on standard error."""
-    click.echo(click.style(text, **_STYLES[style]) if style else text, err=True)
+    _echo(text, style, err=True)
+
+
+def _echo(text: str, style: str = "", *, err: bool = False) -> None:
+    """Print a line, with colour on a terminal alone, and not there either where NO_COLOR says so."""
+    colour = False if os.environ.get("NO_COLOR") else None  # None: as the stream is a terminal or none
+    click.echo(click.style(text, **_STYLES[style]) if style else text, err=err, color=colour)
 
 
 _STYLES: Final[dict[str, Any]] = {
