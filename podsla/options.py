@@ -133,10 +133,18 @@ def reach_options(command: F) -> F:
     )(command)
 
 
-def output_option(*forms: str, default: str) -> Callable[[F], F]:
-    """`-o`: the form of what is printed."""
+def output_option(*forms: str, default: str, what: str = "What to print.") -> Callable[[F], F]:
+    """`-o`: the form of what is printed; `wide` where there is a table, the same one if it has no further columns."""
+    plain = "table" in forms and "wide" not in forms
     return click.option(
-        "-o", "--output", "form", type=click.Choice(forms), default=default, show_default=True, help="What to print."
+        "-o",
+        "--output",
+        "form",
+        type=click.Choice([*forms, "wide"] if plain else forms),
+        default=default,
+        show_default=True,
+        callback=lambda _context, _option, form: "table" if plain and form == "wide" else form,
+        help=what,
     )
 
 

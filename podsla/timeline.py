@@ -1,5 +1,5 @@
 """
-Who held which GPU when: attachments → lanes of spans → text, SVG or HTML. Pure.
+Who held which GPU when: attachments → lanes of spans → text, SVG, HTML or plain values. Pure.
 
 An attachment's own status is enough: when it was created, attached, began to drain, ended. It is read as long as the
 object stays, `ttlSecondsAfterFinished` after its end.
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from html import escape
-from typing import Final
+from typing import Any, Final
 
 from attach.api import Attachment, Type, parse_time
 
@@ -217,3 +217,33 @@ def render_html(line: Timeline) -> str:
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Who held which GPU when</title></head>\n'
         f"<body>\n{render_svg(line)}<table>\n{head}{cells}</table>\n</body></html>\n"
     )
+
+
+def dump(line: Timeline) -> dict[str, Any]:
+    """Write it as plain values: times as Kubernetes writes them, spans by their attachment's name."""
+    return {
+        "begin": _time(line.begin_s),
+        "end": _time(line.end_s),
+        "lanes": [
+            {"title": lane.title, "spans": [_dump_span(span, line) for span in lane.spans]} for lane in line.lanes
+        ],
+        "attachments": [
+            {
+                "name": w.name,
+                "pod": w.pod,
+                "waitedSeconds": round(w.waited_s),
+                "heldSeconds": round(w.held_s),
+                "use": w.use,
+            }
+            for w in line.whose
+        ],
+    }
+
+
+def _dump_span(span: Span, line: Timeline) -> dict[str, str]:
+    times = {"begin": _time(span.begin_s), "end": _time(span.end_s)}
+    return {"attachment": line.whose[span.who].name, "use": span.use.value, **times}
+
+
+def _time(time_s: float) -> str:
+    return f"{datetime.fromtimestamp(time_s, UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -58,6 +58,11 @@ class Waves:
     waves: tuple[Wave, ...]
 
     @property
+    def slowest_s(self) -> float:
+        """The largest median of a wave, from Ready until capacity stands."""
+        return max(wave.waits.median_s for wave in self.waves)
+
+    @property
     def flat(self) -> bool:
         """Whether memory stays."""
         return is_flat([wave.resident_mib for wave in self.waves])

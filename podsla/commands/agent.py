@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 import click
 
 from kube.logs import JsonLines
-from podsla.options import reach_options
+from podsla.options import output_option, reach_options
 from podsla.output import INVALID, REFUSED, note, print_table, print_value
 
 if TYPE_CHECKING:
@@ -54,10 +54,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     "--every", "every_s", type=click.FloatRange(0.1, 3600), default=5.0, show_default=True, metavar="SECONDS",
     help="How often to look for drift while nothing changes.",
 )  # fmt: skip
-@click.option(
-    "-o", "--output", "form", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True,
-    help="How --once prints.",
-)  # fmt: skip
+@output_option("table", "json", "yaml", default="table", what="How --once prints.")
 def agent_command(
     desired: Path | None,
     kubeconfig: Path | None,

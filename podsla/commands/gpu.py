@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from podsla.commands.agent import STATE_DIR
+from podsla.options import output_option
 from podsla.output import INVALID, note, print_table, print_value, say
 
 
@@ -34,10 +35,7 @@ def hold_command() -> None:
     "--state", type=click.Path(file_okay=False, path_type=Path), default=STATE_DIR, show_default=True,
     help="The folder of the agent's journal.",
 )  # fmt: skip
-@click.option(
-    "-o", "--output", "form", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True,
-    help="What to print.",
-)  # fmt: skip
+@output_option("table", "json", "yaml", default="table")
 def inspect_command(inventory: Path | None, state: Path, form: str) -> None:
     """Show who has this node's GPUs open, and what the agent gave to whom: rules, nodes, processes, journal.
 

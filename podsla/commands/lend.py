@@ -335,7 +335,7 @@ def _more(thing: Mapping[str, Any]) -> list[str]:
 @click.option("--since", "minutes", type=click.IntRange(1), default=60, show_default=True, metavar="MINUTES",
               help="How far to look back.")  # fmt: skip
 @click.option("--width", type=click.IntRange(10, 500), default=72, show_default=True, help="Of the chart, in letters.")
-@output_option("text", "svg", "html", default="text")
+@output_option("text", "svg", "html", "json", "yaml", default="text")
 def timeline_command(
     kubeconfig: Path | None, context: str | None, namespace: str | None, everywhere: bool, minutes: int, width: int,
     form: str,
@@ -351,7 +351,7 @@ def timeline_command(
     """
     from attach.api import parse_attachment
     from podsla.lending import Lender
-    from podsla.timeline import lay_out, render_html, render_svg, render_text
+    from podsla.timeline import dump, lay_out, render_html, render_svg, render_text
 
     things = Lender(kubeconfig, context, namespace).all(everywhere=everywhere)
     now_s = datetime.now(UTC).timestamp()
@@ -359,5 +359,7 @@ def timeline_command(
     if form == "text":
         for row in render_text(line, width):
             say(row)
+    elif form in ("json", "yaml"):
+        print_value(dump(line), form)
     else:
         say((render_svg if form == "svg" else render_html)(line).rstrip("\n"))

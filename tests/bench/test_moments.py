@@ -4,7 +4,10 @@ from typing import Any
 
 import pytest
 
+from bench.cluster.__main__ import BAR_S, Report, is_missed
 from bench.cluster.moments import Moments, Spread, is_flat, is_ready, stands
+from bench.cluster.nodes import Calls
+from bench.cluster.waves import Wave, Waves
 
 PPS = {"podsla.io/pps": "950k"}
 OURS = {"podsla.io/family": "ecs.c7"}
@@ -75,3 +78,23 @@ def test_a_spread_of_times() -> None:
 )
 def test_memory_is_flat_if_no_wave_leaves_more_than_the_first(resident_mib: list[float], flat: bool) -> None:
     assert is_flat(resident_mib) is flat
+
+
+def waves(*medians_s: float) -> Waves:
+    """Waves of these medians, each with one node that waited long."""
+    calls = Calls("wave", 60.0, {"patch nodes": 1000}, 1.0)
+    return Waves(
+        90.0, tuple(Wave(1000, 60.0, Spread(m, 9.0, 9.0), Spread(9.0, 9.0, 9.0), calls, 90.0) for m in medians_s)
+    )
+
+
+@pytest.mark.parametrize(
+    ("report", "missed"),
+    [
+        pytest.param(Report(), False, id="nothing was measured"),
+        pytest.param(Report(waves=waves(0.0, BAR_S)), False, id="every median is within the bar"),
+        pytest.param(Report(waves=waves(0.0, BAR_S + 0.01, 0.0)), True, id="one wave is above it"),
+    ],
+)
+def test_a_bar_that_is_missed_ends_the_bench_with_1(report: Report, missed: bool) -> None:
+    assert is_missed(report) is missed

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from attach.api import parse_attachment, parse_time
-from podsla.timeline import Lane, Span, Timeline, Use, lay_out, render_html, render_svg, render_text
+from podsla.timeline import Lane, Span, Timeline, Use, dump, lay_out, render_html, render_svg, render_text
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -91,3 +91,26 @@ def test_the_picture(form: str) -> None:
     if os.environ.get("REGENERATE") == "1":
         path.write_text(drawn)
     assert drawn == path.read_text()
+
+
+def test_plain_values_name_whose_each_span_is() -> None:
+    found = dump(lay_out([STORY[1], STORY[4]], when(0), when(30)))
+
+    assert (found["begin"], found["end"]) == (at(10), at(30))
+    assert found["lanes"] == [
+        {
+            "title": "gpu-a GPU-1",
+            "spans": [
+                {"attachment": "team-a/second", "use": "held", "begin": at(10), "end": at(20)},
+                {"attachment": "team-a/second", "use": "draining", "begin": at(20), "end": at(25)},
+                {"attachment": "team-a/second", "use": "overdue", "begin": at(25), "end": at(30)},
+            ],
+        },
+        {
+            "title": "~ team-a/waits",
+            "spans": [{"attachment": "team-a/waits", "use": "waiting", "begin": at(22), "end": at(30)}],
+        },
+    ]
+    assert found["attachments"][0] == {
+        "name": "team-a/second", "pod": "second-x", "waitedSeconds": 300, "heldSeconds": 1200, "use": "Overdue"
+    }  # fmt: skip
