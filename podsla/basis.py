@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 import click
 
 from catalog.load import DEFAULT_TARGET, shipped_targets
-from podsla.options import catalog_option, home_option, load_serving, namespaced_options, reach_options
+from podsla.files import load_serving
+from podsla.options import catalog_option, home_option, namespaced_options, reach_options
 from podsla.output import ClusterError, note
 from webhook.admit import Serving
 

@@ -9,15 +9,8 @@ import click
 
 from catalog.yamltext import Document
 from podsla.basis import Source, find_basis, source_options
-from podsla.options import (
-    Found,
-    find_pods,
-    load_manifests,
-    output_option,
-    pod_options,
-    replace_at,
-    with_class,
-)
+from podsla.files import Found, find_pods, load_manifests, replace_at, with_class
+from podsla.options import output_option, pod_options
 from podsla.output import REFUSED, note, print_json, print_table, print_yaml, with_progress
 from podsla.summary import reason_line, short_cost
 from webhook.admit import Answer, Released, Serving, Sized, admit

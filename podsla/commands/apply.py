@@ -12,7 +12,8 @@ from catalog.load import load_documents
 from catalog.problems import InvalidError, Problem
 from catalog.reader import read_part
 from catalog.yamltext import Document
-from podsla.options import catalog_paths, cluster_options, output_option
+from podsla.files import catalog_paths
+from podsla.options import cluster_options, output_option
 from podsla.output import REFUSED, note, print_table, print_value
 
 

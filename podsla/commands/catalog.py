@@ -19,7 +19,8 @@ from catalog.reader import read_catalog
 from catalog.target_reader import read_target
 from nodes.export import Provider, cluster_autoscaler, karpenter
 from nodes.offer import UnknownSizeError, offers
-from podsla.options import catalog_options, output_option, read_catalogs, read_documents, target_option
+from podsla.files import read_catalogs, read_documents
+from podsla.options import catalog_options, output_option, target_option
 from podsla.output import REFUSED, note, print_json, print_table, print_value, print_yaml, say
 from podsla.reports import Entry, junit, of_findings, of_problems, sarif
 from podsla.summary import counted, size_fields

@@ -22,16 +22,8 @@ from nodes.capacity import Held, plan
 from podsla.commands.admit import today
 from podsla.commands.apply import check
 from podsla.edits import Edited, try_edit
-from podsla.options import (
-    catalog_paths,
-    cluster_options,
-    find_pods,
-    load_manifests,
-    output_option,
-    parse_labels,
-    target_option,
-    with_class,
-)
+from podsla.files import catalog_paths, find_pods, load_manifests, with_class
+from podsla.options import cluster_options, output_option, parse_labels, target_option
 from podsla.output import REFUSED, print_table, print_value, say
 from podsla.summary import counted
 from webhook.admit import Serving

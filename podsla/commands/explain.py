@@ -10,7 +10,8 @@ from catalog.fit import Index
 from catalog.pod import read_pod
 from podsla.basis import Source, find_basis, source_options
 from podsla.commands.admit import admit_found, today
-from podsla.options import find_pods, load_manifests, optional_pod_options, output_option
+from podsla.files import find_pods, load_manifests
+from podsla.options import optional_pod_options, output_option
 from podsla.output import REFUSED, ClusterError, note, print_table, print_value, say, styled
 from podsla.recorded import Recalled, Today, recall
 from podsla.summary import driver_sentence, reserve_sentence, uncovered_sentence

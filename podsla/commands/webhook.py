@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from podsla.options import catalog_options, catalog_paths, cluster_options
+from podsla.files import catalog_paths
+from podsla.options import catalog_options, cluster_options
 
 _ANY = "0.0.0.0"  # noqa: S104 - a Service reaches a pod by its own address
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
