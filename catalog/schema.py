@@ -31,7 +31,7 @@ Fault: TypeAlias = tuple[Path, str]  # where, and what is wrong
 
 
 class _Sound(DefinitionSchema):  # type: ignore[misc]  # cerberus has no types
-    """A schema that a test has checked already: to do it at every start takes as long as reading 400 sizes."""
+    """A schema that a test has checked already: to do it at every start takes a tenth of a second."""
 
     @classmethod
     def expand(cls, schema: Schema) -> Schema:
