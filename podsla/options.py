@@ -15,6 +15,7 @@ from catalog.model import Catalog
 from catalog.problems import InvalidError, Problem
 from catalog.reader import read_catalog
 from catalog.yamltext import Document, parse_documents
+from podsla import completing
 from podsla.output import with_progress
 from webhook.admit import Serving
 from webhook.workloads import claim_templates, find_templates, pod_template
@@ -78,6 +79,7 @@ def _pod_options(command: F, *, required: bool) -> F:
         "--class",
         "class_name",
         metavar="NAME",
+        shell_complete=completing.classes,
         help="The class of pods that name none, as if they had the annotation podsla.io/class.",
     )(command)
     command = click.option("-R", "--recursive", is_flag=True, help="Read the folders within folders too.")(command)
@@ -95,8 +97,9 @@ def _pod_options(command: F, *, required: bool) -> F:
 def cluster_options(command: F) -> F:
     """`--kubeconfig`, `--context` and `--namespace`: which cluster, and where podsla is in it."""
     command = click.option(
-        "-n", "--namespace", default=HOME, show_default=True, help="The namespace that podsla is installed in."
-    )(command)
+        "-n", "--namespace", default=HOME, show_default=True, shell_complete=completing.namespaces,
+        help="The namespace that podsla is installed in.",
+    )(command)  # fmt: skip
     return reach_options(command)
 
 
@@ -115,8 +118,9 @@ def home_option(command: F) -> F:
 def namespaced_options(command: F) -> F:
     """`--kubeconfig`, `--context` and `--namespace`, as kubectl has them."""
     command = click.option(
-        "-n", "--namespace", metavar="NAME", help="The namespace to look in; default: that of the context."
-    )(command)
+        "-n", "--namespace", metavar="NAME", shell_complete=completing.namespaces,
+        help="The namespace to look in; default: that of the context.",
+    )(command)  # fmt: skip
     return reach_options(command)
 
 

@@ -8,6 +8,7 @@ import click
 
 from catalog.diff import dump_diff, render_diff
 from catalog.stored import read_kept
+from podsla import completing
 from podsla.commands.apply import outcome_of, settled
 from podsla.commands.diff import MARKS, named_catalog
 from podsla.edits import Revision, RollbackError, choose, compare, history
@@ -18,7 +19,7 @@ _SHOWN = len("sha256:") + 12  # of a revision, where a person reads it
 
 
 @click.command("status")
-@click.argument("name", required=False, metavar="[NAME]")
+@click.argument("name", required=False, metavar="[NAME]", shell_complete=completing.catalogs)
 @cluster_options
 @output_option("table", "wide", "json", "yaml", default="table")
 def status_command(name: str | None, kubeconfig: Path | None, context: str | None, namespace: str, form: str) -> None:
@@ -58,7 +59,7 @@ def status_command(name: str | None, kubeconfig: Path | None, context: str | Non
 
 
 @click.command("history")
-@click.argument("name")
+@click.argument("name", shell_complete=completing.catalogs)
 @cluster_options
 @output_option("table", "wide", "json", "yaml", default="table")
 def history_command(name: str, kubeconfig: Path | None, context: str | None, namespace: str, form: str) -> None:
@@ -90,7 +91,7 @@ def history_command(name: str, kubeconfig: Path | None, context: str | None, nam
 
 
 @click.command("rollback")
-@click.argument("name")
+@click.argument("name", shell_complete=completing.catalogs)
 @cluster_options
 @click.option("--to-revision", "number", type=click.IntRange(1), metavar="NUMBER",
               help="As `catalog history` numbers them. Default: the newest that says something else.")  # fmt: skip
