@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from catalog.load import DEFAULT_TARGET, shipped_catalogs, shipped_targets
+from podsla import completing
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -66,6 +67,7 @@ def _pod_options(command: F, *, required: bool) -> F:
         "--class",
         "class_name",
         metavar="NAME",
+        shell_complete=completing.classes,
         help="The class of pods that name none, as if they had the annotation podsla.io/class.",
     )(command)
     command = click.option("-R", "--recursive", is_flag=True, help="Read the folders within folders too.")(command)
@@ -83,8 +85,9 @@ def _pod_options(command: F, *, required: bool) -> F:
 def cluster_options(command: F) -> F:
     """`--kubeconfig`, `--context` and `--namespace`: which cluster, and where podsla is in it."""
     command = click.option(
-        "-n", "--namespace", default=HOME, show_default=True, help="The namespace that podsla is installed in."
-    )(command)
+        "-n", "--namespace", default=HOME, show_default=True, shell_complete=completing.namespaces,
+        help="The namespace that podsla is installed in.",
+    )(command)  # fmt: skip
     return reach_options(command)
 
 
@@ -103,8 +106,9 @@ def home_option(command: F) -> F:
 def namespaced_options(command: F) -> F:
     """`--kubeconfig`, `--context` and `--namespace`, as kubectl has them."""
     command = click.option(
-        "-n", "--namespace", metavar="NAME", help="The namespace to look in; default: that of the context."
-    )(command)
+        "-n", "--namespace", metavar="NAME", shell_complete=completing.namespaces,
+        help="The namespace to look in; default: that of the context.",
+    )(command)  # fmt: skip
     return reach_options(command)
 
 

@@ -11,6 +11,7 @@ from catalog.fit import Index
 from catalog.load import load_target, read_text, shipped_targets
 from catalog.model import SlaClass
 from catalog.problems import nearest
+from podsla import completing
 from podsla.basis import Source, find_basis, source_options
 from podsla.options import output_option
 from podsla.output import print_table, print_value, say
@@ -18,7 +19,7 @@ from podsla.summary import floor_text
 
 
 @click.command("classes")
-@click.argument("names", nargs=-1)
+@click.argument("names", nargs=-1, shell_complete=completing.classes)
 @source_options(pods=False)
 @output_option("table", "wide", "json", "yaml", default="table")
 def classes_command(names: Sequence[str], source: Source, form: str) -> None:

@@ -1,11 +1,11 @@
 """`podsla catalog diff`: what differs between two catalogues, or what files would change in a cluster."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import click
 
@@ -14,6 +14,7 @@ from catalog.fit import Index, compile_index
 from catalog.keys import DEFAULT_CLASS, DOMAIN
 from catalog.load import load_catalog, load_documents, load_target
 from catalog.merged import catalog_of, read_merged
+from catalog.problems import nearest
 from catalog.stored import Kept, read_kept
 from catalog.target import Target
 from catalog.verdict import Verdict
@@ -21,16 +22,17 @@ from nodes.bound import Bound, by_node, keep_promises, read_bound, used_classes
 from nodes.capacity import Held, plan
 from podsla.commands.admit import today
 from podsla.commands.apply import check
-from podsla.edits import Edited, try_edit
+from podsla.edits import Edited, RollbackError, choose, try_edit
 from podsla.files import catalog_paths, find_pods, load_manifests, with_class
 from podsla.options import cluster_options, output_option, parse_labels, target_option
-from podsla.output import REFUSED, print_table, print_value, say
+from podsla.output import REFUSED, ClusterError, print_table, print_value, say
 from podsla.summary import counted
 from webhook.admit import Serving
 from webhook.impact import Impact, NamedPod, Outcome, count, impact
 
 MARKS: Final = {"+": "good", "-": "bad", "~": "warn"}
 MAX_EARLIER: Final = 4  # revisions that are read again to know what running pods were promised
+_Edits: TypeAlias = Callable[[Sequence[Mapping[str, Any]], Sequence[Kept]], Mapping[str, Mapping[str, Any]]]
 _QUIET: Final = (Outcome.UNCHANGED, Outcome.NOT_OURS)
 
 
@@ -45,8 +47,10 @@ class _Compared:
 
 
 @click.command("diff")
-@click.argument("files", nargs=-1, metavar="OLD NEW | --cluster FILE...")
+@click.argument("files", nargs=-1, metavar="OLD NEW | --cluster FILE... | --revision NUMBER NAME")
 @click.option("--cluster", "in_cluster", is_flag=True, help="Compare with what a cluster serves, and judge its pods.")
+@click.option("--revision", "number", type=click.IntRange(1), metavar="NUMBER",
+              help="The same of a catalogue in the cluster, as it was accepted before.")  # fmt: skip
 @click.option("--pods", metavar="FILE", multiple=True, help="Manifests or running pods to judge.")
 @click.option("--class", "class_name", metavar="NAME", help="The class of pods that name none.")
 @click.option("--namespace-labels", metavar="KEY=VALUE,…", default="", help="Labels of the pods' namespace.")
@@ -59,6 +63,7 @@ class _Compared:
 def diff_command(
     files: Sequence[str],
     in_cluster: bool,
+    number: int | None,
     pods: Sequence[str],
     class_name: str | None,
     namespace_labels: str,
@@ -76,18 +81,22 @@ def diff_command(
 
     With --cluster, FILE takes the place of the catalogues of the same names there: what the controller would say of the
     edit, what would then be served, and what becomes of the pods that run. Nothing is written. Pods are listed one by
-    one with -o wide.
+    one with -o wide. With --revision, the catalogue NAME is as `catalog history` numbers it: what a rollback would do.
 
     Exit code 1: a pod breaks, or the controller would refuse the edit.
 
     \b
       podsla catalog diff old.yaml new.yaml --pods manifests/
       podsla catalog diff --cluster platform.yaml
+      podsla catalog diff --revision 3 platform
     """
-    if in_cluster:
+    if in_cluster or number is not None:
         if not files or pods or also or class_name or namespace_labels:
             raise click.UsageError("--cluster takes files alone; what is served and which pods run, the cluster says")
-        found = _with_cluster(files, kubeconfig, context, namespace)
+        if number is not None and (in_cluster or len(files) != 1):
+            raise click.UsageError("--revision takes the name of one catalogue, and no files")
+        edits = _of_revision(files[0], number) if number is not None else _as_written(files)
+        found = _with_cluster(edits, kubeconfig, context, namespace)
     else:
         if len(files) != 2:
             raise click.UsageError("name two catalogues, OLD and NEW, or --cluster and files")
@@ -114,13 +123,44 @@ def _of_files(files: Sequence[str], also: Sequence[str], target: str, named: Seq
     return _Compared(found, impact(named, serving, edited, today()))
 
 
-def _with_cluster(files: Sequence[str], kubeconfig: Path | None, context: str | None, home: str) -> _Compared:
-    from kube.kinds import CONTROLLER_REVISIONS, NAMESPACES, RUNTIME_CLASSES, SPEC_CATALOGS
-    from podsla.cluster import connect, target_of, told
-
+def _as_written(files: Sequence[str]) -> _Edits:
+    """Edit catalogues to what files say."""
     documents = load_documents(catalog_paths(files))
     check(documents)
     edits = {document.data["metadata"]["name"]: document.data for document in documents}
+    return lambda _catalogs, _kept: edits
+
+
+def _of_revision(name: str, number: int) -> _Edits:
+    """Edit a catalogue to what was accepted of it before."""
+
+    def edits(catalogs: Sequence[Mapping[str, Any]], kept: Sequence[Kept]) -> Mapping[str, Mapping[str, Any]]:
+        thing = named_catalog(catalogs, name)
+        try:
+            return {name: {**thing, "spec": choose(thing, kept, number).spec}}
+        except RollbackError as error:
+            raise ClusterError(str(error)) from None
+
+    return edits
+
+
+def named_catalog(catalogs: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, Any]:
+    """
+    Find a catalogue of the cluster.
+
+    Raises:
+        ClusterError: There is none of the name.
+    """
+    by_name = {thing["metadata"]["name"]: thing for thing in catalogs}
+    if name not in by_name:
+        raise ClusterError(f"there is no catalogue {name!r}; {nearest(name, by_name)}")
+    return by_name[name]
+
+
+def _with_cluster(edits: _Edits, kubeconfig: Path | None, context: str | None, home: str) -> _Compared:
+    from kube.kinds import CONTROLLER_REVISIONS, NAMESPACES, RUNTIME_CLASSES, SPEC_CATALOGS
+    from podsla.cluster import connect, target_of, told
+
     reader = connect(kubeconfig, context, None, home)
     with told():
         catalogs, revisions, classes, namespaces, pods, nodes = reader.all(
@@ -134,7 +174,7 @@ def _with_cluster(files: Sequence[str], kubeconfig: Path | None, context: str | 
     target = target_of(revisions, classes)
     now, kept = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", read_kept(revisions)
     bound = list(read_bound(map(keep_promises, pods)))
-    edited: Edited = try_edit(catalogs, kept, edits, used_classes(bound), now)
+    edited: Edited = try_edit(catalogs, kept, edits(catalogs, kept), used_classes(bound), now)
     serves = edited.before.revision
     old = Serving(compile_index(edited.before, target), _earlier(revisions, kept, bound, target, but=serves))
     new = Serving(compile_index(edited.after, target))

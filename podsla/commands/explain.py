@@ -8,6 +8,7 @@ import click
 from catalog.dimension import BY_MIN_KEY, DIMENSIONS, render, render_lacking
 from catalog.fit import Index
 from catalog.pod import read_pod
+from podsla import completing
 from podsla.basis import Source, find_basis, source_options
 from podsla.commands.admit import admit_found, today
 from podsla.files import find_pods, load_manifests
@@ -22,7 +23,7 @@ NEAR_BELOW, NEAR_ABOVE = 5, 2
 
 
 @click.command("explain")
-@click.argument("running", nargs=-1, metavar="[pod NAME]")
+@click.argument("running", nargs=-1, metavar="[pod NAME]", shell_complete=completing.after_pod)
 @optional_pod_options
 @source_options(pods=True)
 @output_option("table", "json", "yaml", default="table")

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from podsla import completing
 from podsla.gpu import GROUP, Borrow, GpuError, InPod, NotInPod, Pod, State, borrow, read_state, say_state
 from podsla.options import namespaced_options, output_option
 from podsla.output import INVALID, REFUSED, ClusterError, note, print_table, print_value, say
@@ -58,7 +59,7 @@ def _spec(asked: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @click.command("attach")
-@click.argument("pod")
+@click.argument("pod", shell_complete=completing.pods)
 @namespaced_options
 @ask_options
 @click.option("--name", metavar="NAME", help="Of the attachment. Default: the pod's, and some letters.")
@@ -100,7 +101,7 @@ def attach_command(
 
 
 @click.command("detach")
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=completing.attachments)
 @namespaced_options
 @click.option(
     "--wait", "wait_s", type=click.IntRange(0), default=60, show_default=True, metavar="SECONDS",
@@ -127,7 +128,7 @@ def detach_command(
 
 
 @click.command("release")
-@click.argument("name")
+@click.argument("name", shell_complete=completing.attachments)
 @namespaced_options
 @click.option("--force", is_flag=True, help="End its quarantine without a check; needs the role gpu-admin.")
 def release_command(
@@ -167,7 +168,7 @@ def list_command(
 
 
 @click.command("wait")
-@click.argument("name")
+@click.argument("name", shell_complete=completing.attachments)
 @namespaced_options
 @click.option("--for", "goal", type=click.Choice(["attached", "released"]), default="attached", show_default=True,
               help="What to wait for.")  # fmt: skip

@@ -7,10 +7,10 @@ from typing import Any
 import click
 
 from catalog.diff import dump_diff, render_diff
-from catalog.problems import nearest
 from catalog.stored import read_kept
+from podsla import completing
 from podsla.commands.apply import outcome_of, settled
-from podsla.commands.diff import MARKS
+from podsla.commands.diff import MARKS, named_catalog
 from podsla.edits import Revision, RollbackError, choose, compare, history
 from podsla.options import cluster_options, output_option
 from podsla.output import REFUSED, ClusterError, note, print_table, print_value, say
@@ -19,7 +19,7 @@ _SHOWN = len("sha256:") + 12  # of a revision, where a person reads it
 
 
 @click.command("status")
-@click.argument("name", required=False, metavar="[NAME]")
+@click.argument("name", required=False, metavar="[NAME]", shell_complete=completing.catalogs)
 @cluster_options
 @output_option("table", "wide", "json", "yaml", default="table")
 def status_command(name: str | None, kubeconfig: Path | None, context: str | None, namespace: str, form: str) -> None:
@@ -34,7 +34,7 @@ def status_command(name: str | None, kubeconfig: Path | None, context: str | Non
       podsla catalog status starter -o yaml
     """
     catalogs, _ = _read(kubeconfig, context, namespace)
-    chosen = [_named(catalogs, name)] if name else catalogs
+    chosen = [named_catalog(catalogs, name)] if name else catalogs
     found = [_status(thing) for thing in chosen]
     if form in ("json", "yaml"):
         print_value(found[0] if name else found, form)
@@ -59,7 +59,7 @@ def status_command(name: str | None, kubeconfig: Path | None, context: str | Non
 
 
 @click.command("history")
-@click.argument("name")
+@click.argument("name", shell_complete=completing.catalogs)
 @cluster_options
 @output_option("table", "wide", "json", "yaml", default="table")
 def history_command(name: str, kubeconfig: Path | None, context: str | None, namespace: str, form: str) -> None:
@@ -72,7 +72,7 @@ def history_command(name: str, kubeconfig: Path | None, context: str | None, nam
       podsla catalog history starter
     """
     catalogs, revisions = _read(kubeconfig, context, namespace)
-    found = history(_named(catalogs, name), revisions, read_kept(revisions))
+    found = history(named_catalog(catalogs, name), revisions, read_kept(revisions))
     if form in ("json", "yaml"):
         print_value([_dump(one) for one in found], form)
         return
@@ -91,7 +91,7 @@ def history_command(name: str, kubeconfig: Path | None, context: str | None, nam
 
 
 @click.command("rollback")
-@click.argument("name")
+@click.argument("name", shell_complete=completing.catalogs)
 @cluster_options
 @click.option("--to-revision", "number", type=click.IntRange(1), metavar="NUMBER",
               help="As `catalog history` numbers them. Default: the newest that says something else.")  # fmt: skip
@@ -112,7 +112,7 @@ def rollback_command(
     """Put back what was accepted of a catalogue before, and say what that changes.
 
     An edit that was refused goes back to what still serves, an accepted one to what served before it. Pods that run
-    keep what they were given; `podsla catalog diff --cluster` says beforehand what becomes of them.
+    keep what they were given; `podsla catalog diff --revision` says beforehand what becomes of them.
 
     Exit code 1: the controller refused, or did not answer in time. 3: there is nothing to go back to, or another wrote
     in between; nothing was written.
@@ -124,7 +124,7 @@ def rollback_command(
     from podsla.cluster import connect, told
 
     catalogs, revisions = _read(kubeconfig, context, namespace)
-    thing = _named(catalogs, name)
+    thing = named_catalog(catalogs, name)
     try:
         chosen = choose(thing, read_kept(revisions), number)
     except RollbackError as error:
@@ -158,13 +158,6 @@ def _read(
             lambda: reader.read(SPEC_CATALOGS), lambda: reader.read(CONTROLLER_REVISIONS, home)
         )
     return catalogs, revisions
-
-
-def _named(catalogs: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, Any]:
-    by_name = {thing["metadata"]["name"]: thing for thing in catalogs}
-    if name not in by_name:
-        raise ClusterError(f"there is no catalogue {name!r}; {nearest(name, by_name)}")
-    return by_name[name]
 
 
 def _status(thing: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import click
 
 from nodes.proposals import TypeLack
 from nodes.usage import is_over, render_amount
+from podsla import completing
 from podsla.diagnosis import Diagnosis, State, diagnose, dump
 from podsla.options import output_option, pod_cluster_options
 from podsla.output import REFUSED, ClusterError, print_table, print_value, say
@@ -29,7 +30,7 @@ _CHARACTERS: Final = 32  # of a condition on labels
 
 
 @click.command("why")
-@click.argument("name", metavar="POD|KIND/NAME")
+@click.argument("name", metavar="POD|KIND/NAME", shell_complete=completing.pods)
 @pod_cluster_options
 @output_option("table", "wide", "json", "yaml", default="table")
 def why_command(

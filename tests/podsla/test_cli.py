@@ -262,6 +262,9 @@ class TestCatalog:
         pytest.param(["catalog", "diff", "old.yaml"], id="one catalogue to compare"),
         pytest.param(["catalog", "diff", "--cluster"], id="nothing to compare a cluster with"),
         pytest.param(["catalog", "diff", "--cluster", "a", "--pods", "b"], id="pods of files for a cluster"),
+        pytest.param(["catalog", "diff", "--revision", "1"], id="a revision of no catalogue"),
+        pytest.param(["catalog", "diff", "--revision", "1", "a", "b"], id="a revision of two catalogues"),
+        pytest.param(["catalog", "diff", "--revision", "1", "--cluster", "a"], id="a revision, and files too"),
         pytest.param(["catalog", "rollback", "x", "--to-revision", "0"], id="revisions begin at 1"),
     ],
 )

@@ -192,8 +192,13 @@ def test_an_edit_is_judged_before_it_is_made_and_rolled_back_after(
     kept = printed(user.podsla("catalog", "history", "lab", "-o", "json"))
     assert [(one["number"], one["serving"], one["written"]) for one in kept] == [(2, True, True), (1, False, False)]
 
+    beforehand = printed(user.podsla("catalog", "diff", "--revision", "1", "lab", "-o", "json"))
+    assert [(one["catalog"], one["accepted"]) for one in beforehand["verdicts"]] == [("lab", True)]
+    (mine,) = [one for one in beforehand["pods"] if one["name"] == f"{there}/runs"]
+    assert (mine["outcome"], mine["newSize"]) == ("Unchanged", size)
+    assert "kept are 2, 1" in user.podsla("catalog", "diff", "--revision", "9", "lab").stderr
     assert user.podsla("catalog", "rollback", "lab", "--dry-run").returncode == 0
-    assert floor(user) == "2M", "a dry run writes nothing"
+    assert floor(user) == "2M", "neither writes anything"
     back = user.podsla("catalog", "rollback", "lab")
     assert (back.returncode, floor(user)) == (0, "100k"), back.stderr
     assert "~ class lab: floor.network.pps 2M → 100k\n" in back.stdout

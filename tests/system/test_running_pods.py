@@ -126,6 +126,7 @@ def test_a_lowered_figure_and_a_changed_label_wait_for_the_pods_that_were_promis
         1,
         [{"class": "lab-net", "pods": 1, "misfits": 1}],
     )
+    top_and_doctor_say_what_is_held(user)
     second = pod("lab-net", containers=[SMALL], metadata={"name": "second", "namespace": made})
     assert user.apply(second).returncode == 0
     why = eventually(lambda: refused(user, made, "second"), "the scheduler counts what is held as taken")
@@ -135,6 +136,18 @@ def test_a_lowered_figure_and_a_changed_label_wait_for_the_pods_that_were_promis
     eventually(lambda: node_says(user) == ("475k", "2000"), "the last figure is followed")
     eventually(lambda: running(user, made, "second"), "the next pod has its room")
     eventually(lambda: followed(user, "True"), "the status says that nothing is held")
+
+
+def top_and_doctor_say_what_is_held(user: User) -> None:
+    """A mark at that node and at no other; the doctor takes it for what it is, and for no node that is behind."""
+    rows = json.loads(user.podsla("top", "-o", "json").stdout)
+    assert [(row["node"], row["overPromised"]) for row in rows if row["overPromised"]] == [(NODE, [PPS])]
+    (marked,) = [line for line in user.podsla("top").stdout.splitlines() if "!" in line]
+    assert (marked.split()[0], "600k/600k !" in marked) == (NODE, True)
+    findings = json.loads(user.podsla("doctor", "-o", "json").stdout)
+    told = {(one["reason"], one["subject"]) for one in findings if NODE in one["message"] or "lab" in one["subject"]}
+    assert ("NodesHeld", "SpecCatalog/lab") in told
+    assert "NodeNotPublished" not in {reason for reason, _ in told}
 
 
 def followed(user: User, status: str) -> Object:
@@ -167,6 +180,24 @@ def test_a_class_goes_when_its_last_pod_has_gone(user: User, namespace: Callable
     for name in ("old", "another"):
         user.api.delete(PODS, name, made)
     eventually(lambda: judged(user, "Accepted"), "the same edit is accepted")
+    late = pod("lab-old", containers=[SMALL], metadata={"name": "late", "namespace": made})
+    eventually(lambda: "UnknownClass" in user.apply(late, "--dry-run=server").stderr, "nobody gets it any more")
+
+
+@pytest.mark.usefixtures("lab_node")
+def test_an_annotation_lets_a_class_go_while_its_pods_run(user: User, namespace: Callable[..., str]) -> None:
+    made = namespace()
+    publish(user, lab("1M", 3000, "lab-net", "lab-old"))
+    old = create(user, made, "old", "lab-old")
+    eventually(lambda: publish(user, lab("1M", 3000, "lab-net"), "ClassInUse"), "the edit is refused")
+    generation = judged(user, "ClassInUse")["metadata"]["generation"]
+
+    assert user.kubectl("annotate", "speccatalog/lab", "podsla.io/allow-removal=lab-old").returncode == 0
+
+    thing = eventually(lambda: judged(user, "Accepted"), "the edit is accepted")
+    assert thing["metadata"]["generation"] == generation, "an annotation is no edit of the spec"
+    now = running(user, made, "old")
+    assert now["metadata"]["uid"] == old["metadata"]["uid"]
     late = pod("lab-old", containers=[SMALL], metadata={"name": "late", "namespace": made})
     eventually(lambda: "UnknownClass" in user.apply(late, "--dry-run=server").stderr, "nobody gets it any more")
 
