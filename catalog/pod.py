@@ -14,6 +14,7 @@ from catalog.quantity import QuantityError, parse_cpu_m, parse_integer
 Texts: TypeAlias = tuple[tuple[str, str], ...]
 
 LIMIT_ANNOTATIONS: Final = (
+    "cdi-devices.nri.io/pod",
     "cluster-autoscaler.kubernetes.io/safe-to-evict",
     "k8s.aliyun.com/eci-use-specs",
     "karpenter.sh/do-not-disrupt",
@@ -25,6 +26,11 @@ LIMIT_ANNOTATIONS: Final = (
 )
 """Annotations that effects write, and that a user may have written before."""
 
+
+LIBRARY_VARIABLES: Final = ("NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES")
+"""Variables that effects write, and that a container may have by itself."""
+
+NOT_KNOWN: Final = "(valueFrom)"  # of a variable whose value the cluster finds out later
 
 REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
 
@@ -43,12 +49,13 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A container's requests and limits, as texts, sorted by resource."""
+    """A container's requests and limits, as texts, sorted by resource; and of its variables `LIBRARY_VARIABLES`."""
 
     name: str
     kind: Kind
     requests: Texts = ()
     limits: Texts = ()
+    env: Texts = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,9 +183,20 @@ def _containers(spec: Mapping[str, Any], group: str) -> Iterable[Container]:
             resources = mapping_at(fields.get("resources"), "resources")
             requests = _texts(resources.get("requests"), "resources.requests")
             limits = _texts(resources.get("limits"), "resources.limits")
+            env = _variables(fields["env"]) if fields.get("env") else ()
         except PodError as error:
             raise PodError(f"spec.{group}[{index}]: {error}") from None
-        yield Container(str(fields.get("name", "")), kind, requests, limits)
+        yield Container(str(fields.get("name", "")), kind, requests, limits, env)
+
+
+def _variables(value: Any) -> Texts:
+    """Read what a container says of the driver's libraries; of one name the last counts, as it does to the kubelet."""
+    found = {}
+    for each in list_at(value, "env"):
+        fields = mapping_at(each, "env[]")
+        if (name := fields.get("name")) in LIBRARY_VARIABLES:
+            found[str(name)] = NOT_KNOWN if fields.get("valueFrom") else str(fields.get("value") or "")
+    return tuple(sorted(found.items()))
 
 
 def _texts(value: Any, path: str) -> Texts:

@@ -86,6 +86,17 @@ class Resources(StrEnum):
     NONE = "none"
 
 
+class Libraries(StrEnum):
+    """What brings the driver's libraries into a pod that borrows its GPUs, at its start and without a GPU."""
+
+    RUNTIME_CLASS = "runtimeClass"
+    CDI = "cdi"
+    ENV = "env"
+
+
+NVIDIA: Final = "nvidia"  # the RuntimeClass of its GPU operator
+
+
 @dataclass(frozen=True, slots=True)
 class Consumer:
     """
@@ -106,12 +117,20 @@ class Consumer:
 
 @dataclass(frozen=True, slots=True)
 class TargetGpu:
-    """How GPUs are asked for here: the resource, the node label of the model, and how each model is spelt in it."""
+    """
+    How GPUs are asked for here: the resource, the node label of the model, and how each model is spelt in it.
+
+    Attributes:
+        libraries: What borrowers get for the driver's libraries; None: nothing, their images have them.
+        runtime_class: The RuntimeClass that brings them, where one does.
+    """
 
     resource: str
     model_label: str
     models: tuple[tuple[str, tuple[str, ...]], ...] = ()
     seats_percent: int = 140
+    libraries: Libraries | None = None
+    runtime_class: str = NVIDIA
 
     def spellings(self, models: Sequence[str]) -> tuple[str, ...]:
         """Find the label values of *models* (none: of all); a model that this target cannot spell adds none."""

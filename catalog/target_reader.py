@@ -25,9 +25,11 @@ from catalog.schema import (
 )
 from catalog.target import (
     CAN_HOLD,
+    NVIDIA,
     Consumer,
     Direction,
     KarpenterExport,
+    Libraries,
     Mechanism,
     Resources,
     Runtime,
@@ -81,6 +83,8 @@ TARGET: Final = Rules(
                         "modelLabel": text(required=True),
                         "models": mapping(many(text(), 32), default={}),
                         "seatsPerGPUPercent": integer(default=140),
+                        "gpuLibraries": text(allowed=[one.value for one in Libraries]),
+                        "runtimeClassName": text(),
                     }
                 ),
             },
@@ -107,6 +111,7 @@ def read_target(documents: Sequence[Document]) -> Target:
         raise InvalidError(problems)
     spec = data["spec"]
     problems += _check_consumers(document, spec["consumers"])
+    problems += _check_gpu(document, spec.get("gpu", {}))
     problems += _check_autoscaler(document, spec["autoscaler"], virtual_nodes=spec["virtualNodes"])
     if problems:
         raise InvalidError(problems)
@@ -145,6 +150,13 @@ def _check_autoscaler(document: Document, fields: Mapping[str, Any], *, virtual_
     idle = [] if asked else [key for key in ("price", "weight") if key in fields]
     message = "is for Karpenter alone, which nothing is exported to; write karpenter: true beside it, or take it away"
     return [document.problem((*path, key), message) for key in idle]
+
+
+def _check_gpu(document: Document, fields: Mapping[str, Any]) -> list[Problem]:
+    if "runtimeClassName" not in fields or fields.get("gpuLibraries") == Libraries.RUNTIME_CLASS:
+        return []
+    message = "is for gpuLibraries: runtimeClass alone; write that beside it, or take it away"
+    return [document.problem(("spec", "gpu", "runtimeClassName"), message)]
 
 
 def _check_consumers(document: Document, consumers: Sequence[Mapping[str, Any]]) -> list[Problem]:
@@ -190,4 +202,11 @@ def _read_runtime(key: str, fields: Mapping[str, Any]) -> Runtime:
 
 def _read_gpu(fields: Mapping[str, Any]) -> TargetGpu:
     models = tuple((model, tuple(spellings)) for model, spellings in sorted(fields["models"].items()))
-    return TargetGpu(fields["resource"], fields["modelLabel"], models, fields["seatsPerGPUPercent"])
+    return TargetGpu(
+        resource=fields["resource"],
+        model_label=fields["modelLabel"],
+        models=models,
+        seats_percent=fields["seatsPerGPUPercent"],
+        libraries=Libraries(fields["gpuLibraries"]) if "gpuLibraries" in fields else None,
+        runtime_class=fields.get("runtimeClassName", NVIDIA),
+    )

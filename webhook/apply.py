@@ -39,7 +39,9 @@ def apply(
     annotations = _set_annotations(metadata.get("annotations"), effects, old, record)
     if labels is not metadata.get("labels") or annotations is not metadata.get("annotations"):
         metadata = {**metadata, "labels": labels, "annotations": annotations}
-    spec = put(spec, "containers", _set_containers(spec.get("containers") or [], effects, old, restored))
+    for group in ("containers", "initContainers"):
+        if spec.get(group):
+            spec = put(spec, group, _set_containers(spec[group], effects, old, restored))
     spec = _set_pod_resources(spec, effects, old, restored)
     spec = _set_affinity(spec, effects.requirements, old.requirements)
     spec = _set_tolerations(spec, effects, old)
@@ -115,11 +117,24 @@ def _set_containers(
         write, undo, back = new.get(name, nothing), before.get(name, nothing), earlier[name]
         resources = _set_resources(present, "requests", write.requests, undo.requests, back.requests)
         resources = _set_resources(resources, "limits", write.limits, undo.limits, back.limits)
-        if resources is present:
-            return container
-        return put(container, "resources", resources) if resources else drop(container, "resources")
+        if resources is not present:
+            container = put(container, "resources", resources) if resources else drop(container, "resources")
+        return _set_env(container, write.env, undo.env) if write.env or undo.env else container
 
     return rewritten(containers, rewrite)
+
+
+def _set_env(container: Fields, new: Texts, old: Texts) -> Fields:
+    """Add variables that are not there; one that *old* alone wanted goes, unless another gave it a value since."""
+    wanted = {name: {"name": name, "value": text} for name, text in new}
+    stale = [{"name": name, "value": text} for name, text in old if name not in wanted]
+    present = list(container.get("env") or [])
+    kept = [variable for variable in present if variable not in stale]
+    names = [variable.get("name") for variable in kept]
+    changed = [*kept, *(variable for name, variable in wanted.items() if name not in names)]
+    if len(changed) == len(present) == len(kept):
+        return container
+    return put(container, "env", changed) if changed else drop(container, "env")
 
 
 def _set_resources(resources: Fields, kind: str, new: Texts, old: Texts, restored: Texts) -> Fields:

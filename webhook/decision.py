@@ -64,11 +64,12 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class ContainerWrite:
-    """Requests and limits to set on one container, by its name."""
+    """Requests and limits to set on one container, by its name, and variables that it does not have."""
 
     name: str
     requests: Texts = ()
     limits: Texts = ()
+    env: Texts = ()
 
 
 @dataclass(frozen=True, slots=True)

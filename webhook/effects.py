@@ -34,6 +34,7 @@ from catalog.quantity import QuantityError, parse_integer, render_integer
 from catalog.target import Consumer, Direction, Mechanism, Runtime, State
 from webhook.compute import first_running, on_containers, raise_to
 from webhook.decision import ContainerWrite, Effects, Holding, Reason
+from webhook.libraries import Bringing
 
 MAX_ECI_SPECS: Final = 5
 CNI_RANGE_BITS: Final = (1_000, 10**15)  # the CNI bandwidth plugin takes 1k to 1P, and fails the sandbox beyond
@@ -71,7 +72,8 @@ def effects(index: Index, granted: Granted, told: Texts) -> Effects:
     target, subject = index.target, granted.subject
     whole = granted.reserve is Reserve.SIZE
     compute = raise_to(subject, _goals(granted), target.resources, whole=whole)
-    writes = [*compute.containers, *_extended(index, granted)]
+    bringing = _libraries(index, granted)
+    writes = [*compute.containers, *_extended(index, granted), *bringing.variables()]
     return Effects(
         pod_requests=compute.pod_requests,
         pod_limits=compute.pod_limits,
@@ -79,8 +81,14 @@ def effects(index: Index, granted: Granted, told: Texts) -> Effects:
         requirements=() if subject.daemonset else requirements(index, granted),
         annotations=tuple((key, text) for key, text in told if not _own_is_kept(subject, key)),
         tolerations=tuple(dict.fromkeys((*granted.sla_class.tolerations, *target.tolerations))),
-        runtime_class=granted.runtime.runtime_class if subject.runtime_class is None else None,
+        runtime_class=bringing.runtime_class or granted.runtime.runtime_class
+        if subject.runtime_class is None
+        else None,
     )
+
+
+def _libraries(index: Index, granted: Granted) -> Bringing:
+    return Bringing(granted.subject, index.target.gpu if granted.on_demand else None)
 
 
 def _goals(granted: Granted) -> Mapping[Dimension, int]:
@@ -99,6 +107,7 @@ def _merged(writes: Sequence[ContainerWrite]) -> tuple[ContainerWrite, ...]:
             name,
             tuple(item for write in writes if write.name == name for item in write.requests),
             tuple(item for write in writes if write.name == name for item in write.limits),
+            tuple(item for write in writes if write.name == name for item in write.env),
         )
         for name in names
     )
@@ -170,6 +179,7 @@ def annotations(index: Index, granted: Granted) -> Texts:
             found |= write(index, granted, consumer)
     if granted.on_demand and granted.sla_class.gpu and not granted.sla_class.gpu.evictable:
         found |= {SAFE_TO_EVICT: "false", DO_NOT_DISRUPT: "true"}
+    found |= _libraries(index, granted).annotations()
     return tuple(sorted(found.items()))
 
 
@@ -229,11 +239,14 @@ def _own_is_kept(subject: Subject, key: str) -> bool:
 
 def limit_conflict(index: Index, granted: Granted, told: Texts) -> tuple[Reason, str] | None:
     """
-    Find an annotation of the pod's own that says something else than ours would.
+    Find what the pod says itself that would undo what is written: an annotation of its own, or another runtime.
 
     A lower limit is the pod's own choice and stays. A higher one would break the promise to others, and is never
     lowered silently.
     """
+    kept_out = _libraries(index, granted).conflict(granted.sla_class, granted.runtime)
+    if kept_out:
+        return kept_out
     wanted = dict(told)
     for key, own in granted.subject.limits_written:
         ours = wanted.get(key)
@@ -302,7 +315,7 @@ def warnings(index: Index, granted: Granted, told: Texts) -> list[str]:
         found.append("the class's families are not placed: no consumer publishes podsla.io/family on nodes")
     if granted.demand[GPU_COUNT.index] and not granted.sla_class.gpu:
         found.append(f"the pod asks for {render(GPU_COUNT, granted.demand[GPU_COUNT.index])} GPU of any model")
-    return [*found, *_capped(granted)]
+    return [*found, *_libraries(index, granted).notices(), *_capped(granted)]
 
 
 def _capped(granted: Granted) -> Iterator[str]:

@@ -127,12 +127,14 @@ def _dump_container(container: Container) -> dict[str, Any]:
         dumped["requests"] = dict(container.requests)
     if container.limits:
         dumped["limits"] = dict(container.limits)
+    if container.env:
+        dumped["env"] = dict(container.env)
     return dumped
 
 
 def _load_container(dumped: Mapping[str, Any]) -> Container:
     requests, limits = _texts(dumped.get("requests", {})), _texts(dumped.get("limits", {}))
-    return Container(str(dumped["name"]), Kind(dumped["kind"]), requests, limits)
+    return Container(str(dumped["name"]), Kind(dumped["kind"]), requests, limits, _texts(dumped.get("env", {})))
 
 
 def _texts(dumped: Mapping[str, Any]) -> Texts:

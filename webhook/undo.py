@@ -55,6 +55,7 @@ def _pair_back(now: Container, old: ContainerWrite, before: Container) -> Contai
         now,
         requests=_back(now.requests, requests, before.requests),
         limits=_back(now.limits, limits, before.limits),
+        env=_back(now.env, dict(old.env), before.env),
     )
 
 
