@@ -29,6 +29,7 @@ _MODE: Final = 0o666  # as the drivers make theirs: the rule decides who may ope
 _LEADS_AWAY: Final = frozenset({errno.ELOOP, errno.ENOTDIR, errno.EXDEV})
 _START_DEADLINE_S: Final = 30.0  # of a Python, on a node that is slow or has much to do
 _OPEN_DEADLINE_S: Final = 2.0
+_END_DEADLINE_S: Final = 1.0  # of one that was killed; a driver may keep it in an open that nothing ends
 _REFUSALS: Final[Mapping[int, tuple[Reason, str]]] = {
     errno.EROFS: ("DevReadOnly", "its /dev is mounted read-only"),
     errno.EOVERFLOW: ("UserNamespace", "its /dev belongs to a user namespace, in which no device node can be made"),
@@ -46,6 +47,7 @@ class HostNodes:
         self._proc = proc
         self._hierarchy = hierarchy
         self._opener: subprocess.Popen[str] | None = None
+        self._hung: list[subprocess.Popen[str]] = []
 
     def state(self, container: Container, node: DeviceNode) -> NodeState:
         """See the port."""
@@ -238,7 +240,9 @@ class HostNodes:
         child, self._opener = self._opener, None
         if child is not None:
             child.kill()
-            child.wait()
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(_END_DEADLINE_S)
+            self._hung = [one for one in (*self._hung, child) if one.poll() is None]  # else it is never reaped
             for pipe in (child.stdin, child.stdout):
                 with suppress(BrokenPipeError):
                     if pipe is not None:

@@ -1,5 +1,6 @@
 """The child that opens devices may begin slowly; one that gives no answer is ended, and its word is not taken later."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -59,4 +60,27 @@ def test_what_gives_no_answer_in_time_never_opens(
     speaks(tmp_path, monkeypatch, script)
 
     assert [nodes.access(CONTAINER, GPU) for _ in range(2)] == [Access.FAILS] * 2
+    nodes.close()
+
+
+class Unkillable(subprocess.Popen[str]):
+    """A child that hangs in an open of a driver's: it outlives SIGKILL for as long as that lasts."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        if timeout is None:
+            pytest.fail("it was waited for without end")
+        raise subprocess.TimeoutExpired(self.args, timeout)
+
+
+def test_one_that_can_not_be_killed_holds_up_nobody(
+    nodes: HostNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attach.nodes, "_OPEN_DEADLINE_S", 0.3)
+    speaks(tmp_path, monkeypatch, "echo ready; exec sleep 60")
+    monkeypatch.setattr(subprocess, "Popen", Unkillable)
+    assert nodes.access(CONTAINER, GPU) is Access.FAILS
+
+    monkeypatch.undo()
+    speaks(tmp_path, monkeypatch, "echo ready; while read -r _; do echo 0; done")
+    assert nodes.access(CONTAINER, GPU) is Access.OPENS
     nodes.close()
