@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from attach.case import ATTACH_WITHIN_S, announce, describe, unhealthy
-from attach.entry import Entry, Now, Observed, Trouble, Wish, Write, lease_until, residents_among
+from attach.entry import Entry, Now, Observed, Trouble, Wish, Write, lease_until, needed, residents_among
 from attach.model import Access, Container, Gpu, NodeState
 from attach.transitions import State
 
@@ -16,7 +16,8 @@ def find_gpus(wish: Wish, gpus: Mapping[str, Gpu] | Trouble) -> tuple[Gpu, ...] 
     if unknown:
         return Trouble("UnknownDevice", f"{', '.join(unknown)}: this node has {', '.join(sorted(gpus)) or 'no device'}")
     found = tuple(gpus[uuid] for uuid in wish.devices)
-    doubles = [gpu.uuid for gpu in gpus.values() if gpu not in found and gpu.node.rdev in {g.node.rdev for g in found}]
+    numbers = {node.rdev for node in needed(found)}  # those of companions too: by one of them another GPU could be had
+    doubles = [gpu.uuid for gpu in gpus.values() if gpu not in found and gpu.node.rdev in numbers]
     if doubles:
         return Trouble("AmbiguousDevice", f"{', '.join(doubles)} has the same device number; correct the inventory")
     return unhealthy(found, gpus) or found
@@ -90,10 +91,12 @@ def _ready(gpus: Sequence[Gpu], seen: Observed) -> Container | Trouble:
         return seen.container
     if isinstance(seen.allowed, Trouble):
         return seen.allowed
+    if isinstance(seen.permitted, Trouble):
+        return seen.permitted
     if isinstance(seen.holders, Trouble):
         return seen.holders
     for gpu in gpus:
-        if gpu.node.rdev in seen.allowed or seen.access.get(gpu.node) is Access.OPENS:
+        if gpu.node.rdev in seen.allowed | seen.permitted or seen.access.get(gpu.node) is Access.OPENS:
             return Trouble("AlreadyAllowed", f"the container may open {gpu.uuid} already; it could not be taken back")
     for node, state in seen.nodes.items():
         if isinstance(state, Trouble):

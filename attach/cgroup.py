@@ -12,7 +12,7 @@ from typing import Final
 from attach.model import CgroupVersion, Target
 
 _CONTAINER: Final = re.compile(r"(?:(?:cri-containerd|crio|docker|libpod)-)?([0-9a-f]{64})(?:\.scope)?")
-_POD: Final = re.compile(r"pod([0-9a-f-]{32,36})|kubepods(?:-[a-z]+)?-pod([0-9a-f_]{32,36})\.slice")
+_POD: Final = re.compile(r"pod([0-9a-f-]{32,36})|(?:[^/]+-)?kubepods(?:-[a-z]+)?-pod([0-9a-f_]{32,36})\.slice")
 _RUNTIMES: Final = ("cri-containerd", "crio", "docker")
 _QOS: Final = ("", "burstable", "besteffort")  # the guaranteed ones lie at the top
 

@@ -17,7 +17,7 @@ from attach.case import (
     strangers_among,
     unhealthy,
 )
-from attach.entry import Do, Policy, Signal, Step, Trouble, Verb, Write
+from attach.entry import Do, Entry, Policy, Signal, Step, Trouble, Verb, Write
 from attach.model import Holder, NodeState
 from attach.reasons import Reason
 from attach.transitions import Event
@@ -128,6 +128,10 @@ def _terminate(case: Case, own: Sequence[Holder], why: Trouble) -> Step:
     kill = entry.signalled != 0 or entry.wish.reservation_lost
     number, within_s = (signal.SIGKILL, KILL_WITHIN_S) if kill else (signal.SIGTERM, TERM_WITHIN_S)
     until_s = entry.until_s if entry.signalled == signal.SIGKILL else case.now.boot_s + within_s
+    return _signal(entry, own, number, until_s)
+
+
+def _signal(entry: Entry, own: Sequence[Holder], number: signal.Signals, until_s: float) -> Signal:
     processes = tuple(sorted({holder.process for holder in own}, key=lambda process: process.pid))
     return Signal(processes, entry.wish.target.uid, number, replace(entry, signalled=int(number), until_s=until_s))
 
@@ -153,6 +157,12 @@ def quarantined(case: Case) -> Step:
     entry = case.entry
     if (step := _deny_again(case)) is not None:
         return step
+    if entry.wish.reservation_lost and not entry.signalled and not isinstance(case.seen.holders, Trouble):
+        strangers = strangers_among(entry, case.seen.holders)
+        if own := [holder for holder in case.seen.holders if holder not in strangers]:
+            return _signal(
+                entry, own, signal.SIGKILL, entry.until_s
+            )  # the kubelet gives the device away: no policy lets the pod keep it
     if entry.wish.force and _rules(case) is None:  # no word makes up for a rule that still lets the pod in
         forced = case.write(Event.FORCED, "Forced", "released by force, unchecked").entry
         return _deny_first(case, Write(replace(forced, container=None)))

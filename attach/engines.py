@@ -19,6 +19,10 @@ class ByVersion:
         """See `Rules.allowed`."""
         return self._rules[cgroup.version].allowed(cgroup)
 
+    def permitted(self, cgroup: Cgroup, rdevs: Collection[int]) -> frozenset[int]:
+        """See `Rules.permitted`."""
+        return self._rules[cgroup.version].permitted(cgroup, rdevs)
+
     def settled(self, cgroup: Cgroup) -> frozenset[int]:
         """See `Rules.settled`."""
         return self._rules[cgroup.version].settled(cgroup)

@@ -184,6 +184,7 @@ class Observed:
     Attributes:
         container: The running container of the target.
         allowed: What rules of ours allow in the recorded container; of a new attachment, in the one found.
+        permitted: Which of the devices of a new attachment rules that are not ours let it open.
         nodes: What stands at the paths of the nodes needed.
         access: What opening them gives; only looked at where rule and node are there.
         holders: Who has one of the GPUs open, of those whom it concerns.
@@ -194,6 +195,7 @@ class Observed:
     gpus: Mapping[str, Gpu] | Trouble
     container: Container | Trouble | None
     allowed: frozenset[int] | Trouble
+    permitted: frozenset[int] | Trouble = frozenset()
     nodes: Mapping[DeviceNode, NodeState | Trouble] = field(default_factory=dict)
     access: Mapping[DeviceNode, Access | Trouble] = field(default_factory=dict)
     holders: tuple[Holder, ...] | Trouble = Trouble("NotLooked", "nobody looked who has it open")

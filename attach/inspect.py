@@ -1,6 +1,7 @@
 """What the containers of a node hold and why, as plain data: rules, nodes, holders, journal. It changes nothing."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ from attach.journal import Journal
 from attach.model import Gpu, Holder
 from attach.observe import Node, observe_gpus, observe_held
 from attach.reconcile import Status
+from attach.transitions import State
 
 Fields = dict[str, Any]
 
@@ -59,7 +61,8 @@ def _holder(holder: Holder) -> Fields:
 
 
 def _attachment(entry: Entry, node: Node, gpus: Mapping[str, Gpu] | Trouble) -> Fields:
-    seen = observe_held(node, entry, gpus, (), None)
+    looked_at = entry if entry.is_final else replace(entry, state=State.ATTACHED)  # of which nothing has to be opened
+    seen = observe_held(node, looked_at, gpus, (), None)
     wish, container = entry.wish, entry.container
     return {
         "uid": entry.uid,

@@ -46,7 +46,7 @@ def observe_gpus(node: Node) -> Mapping[str, Gpu] | Trouble:
 def observe_new(node: Node, wish: Wish, gpus: tuple[Gpu, ...], system_pods: Collection[str]) -> Observed:
     """Look at a container that is to be given *gpus*."""
     found = _attempt(lambda: node.processes.find(wish.target))
-    listed = {gpu.uuid: gpu for gpu in gpus}
+    listed, devices = {gpu.uuid: gpu for gpu in gpus}, {gpu.node.rdev for gpu in gpus}
     if found is None or isinstance(found, Trouble):
         return Observed(gpus=listed, container=found, allowed=frozenset())
     nodes = _nodes(node, found, needed(gpus))
@@ -55,9 +55,10 @@ def observe_new(node: Node, wish: Wish, gpus: tuple[Gpu, ...], system_pods: Coll
         gpus=listed,
         container=found,
         allowed=_asked(node.rules.allowed, found),
+        permitted=_asked(lambda cgroup: node.rules.permitted(cgroup, devices), found),
         nodes=nodes,
         access=_access(node, found, standing),
-        holders=_holders(node, {gpu.node.rdev for gpu in gpus}, frozenset(), system_pods),
+        holders=_holders(node, wish, devices, frozenset(), system_pods),
     )
 
 
@@ -82,7 +83,7 @@ def observe_held(
         allowed=allowed,
         nodes=nodes,
         access=_access(node, here, entry.nodes) if here and is_made and entry.state is State.ATTACHING else {},
-        holders=_holders(node, _rdevs(entry, gpus), entry.residents, system_pods)
+        holders=_holders(node, entry.wish, _rdevs(entry, gpus), entry.residents, system_pods)
         if is_new or entry.state in _LOOKS_FOR_HOLDERS
         else Trouble("NotLooked", "nobody looked who has it open"),
         trouble=trouble,
@@ -113,13 +114,14 @@ def _access(node: Node, container: Container, at: Iterable[DeviceNode]) -> dict[
 
 
 def _holders(
-    node: Node, rdevs: Collection[int], residents: frozenset[Process], system_pods: Collection[str]
+    node: Node, wish: Wish, rdevs: Collection[int], residents: frozenset[Process], system_pods: Collection[str]
 ) -> tuple[Holder, ...] | Trouble:
-    """List holders, but those who have every device open for the node's sake."""
+    """List holders, but those who have every device open for the node's sake; of the target's none is for that."""
     return _attempt(
         lambda: tuple(
             holder
             for holder in node.processes.holders(rdevs)
-            if holder.process not in residents and holder.pod_uid not in system_pods
+            if holder.process not in residents
+            and (holder.pod_uid not in system_pods or holder.pod_uid == wish.target.uid)
         )
     )

@@ -18,6 +18,16 @@ class Rules(Protocol):
             Unknown: The rules can't be read.
         """
 
+    def permitted(self, cgroup: Cgroup, rdevs: Collection[int]) -> frozenset[int]:
+        """
+        Name those of the devices that the container may open by rules which are not ours, and which stay when ours go.
+
+        One that may open every device is not asked about: `allow` refuses it.
+
+        Raises:
+            Gone, Unknown: As `allowed` does.
+        """
+
     def settled(self, cgroup: Cgroup) -> frozenset[int]:
         """
         Name those of the allowed devices for which `allow` has nothing left to do, though an agent may have died in it.

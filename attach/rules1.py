@@ -29,6 +29,14 @@ class Rules1:
         with opened(cgroup) as fd:
             return _allowed(fd, cgroup)
 
+    def permitted(self, cgroup: Cgroup, rdevs: Collection[int]) -> frozenset[int]:
+        """See the port."""
+        with opened(cgroup) as fd:
+            lines = _lines(fd, cgroup)
+        if _allows_everything(lines):
+            return frozenset()
+        return frozenset(rdev for rdev in rdevs if any(_lets_open(line, rdev) for line in lines))
+
     def settled(self, cgroup: Cgroup) -> frozenset[int]:
         """See the port."""
         with opened(cgroup) as fd:
@@ -86,6 +94,14 @@ def _allowed(folder: int, cgroup: Cgroup) -> frozenset[int]:
 
 def _allows_everything(lines: Sequence[str]) -> bool:
     return any(line.startswith("a ") for line in lines)
+
+
+def _lets_open(line: str, rdev: int) -> bool:
+    """Tell whether a line lets a character device be opened, for reading or for writing, by itself or by a wildcard."""
+    kind, numbers, access = line.split()
+    major, _, minor = numbers.partition(":")
+    names_it = major in ("*", str(os.major(rdev))) and minor in ("*", str(os.minor(rdev)))
+    return kind == "c" and names_it and not {*_OURS}.isdisjoint(access)
 
 
 def _entries(lines: Sequence[str]) -> dict[int, str]:

@@ -14,7 +14,7 @@ from typing import Final
 from attach import devfilter
 from attach.bpf import Bpf, Program
 from attach.cgroupfs import VANISHED, levels, opened
-from attach.devfilter import FilterError
+from attach.devfilter import READ_WRITE, AccessType, FilterError
 from attach.errors import AttachError, Gone, Refused, Unknown
 from attach.model import Cgroup, DeviceNode
 from attach.reasons import Reason
@@ -47,6 +47,19 @@ class Rules2:
                 return rules
             others = list(self._programs(self._bpf.query(fd, effective=True).numbers))
             return frozenset(rdev for rdev in rules if all(_allows(program, rdev) for program in others))
+
+    def permitted(self, cgroup: Cgroup, rdevs: Collection[int]) -> frozenset[int]:
+        """See the port."""
+        with opened(cgroup) as fd, _translated("read the rules", cgroup):
+            effective = list(self._programs(self._bpf.query(fd, effective=True).numbers))
+        if all(_allows(program, _NO_DEVICE) for program in effective):
+            return frozenset()
+        either = (AccessType.READ, AccessType.WRITE)
+        return frozenset(
+            rdev
+            for rdev in rdevs
+            if any(all(_allows(program, rdev, access, ours=False) for program in effective) for access in either)
+        )
 
     def settled(self, cgroup: Cgroup) -> frozenset[int]:
         """See the port."""
@@ -145,13 +158,13 @@ class Rules2:
             return bool(stale or due)
 
 
-def _allows(program: Program, rdev: int) -> bool:
-    """Ask a program; one that can't be understood is left to the opening of the device to judge."""
+def _allows(program: Program, rdev: int, access: AccessType = READ_WRITE, *, ours: bool = True) -> bool:
+    """Ask a program, with our rules or without; what can't be understood is left to the device's opening."""
     if program.has_maps:
         return True
     try:
         rules, tail = devfilter.split(program.name, program.code)
-        return rdev in rules or devfilter.evaluate(tail, rdev)
+        return (ours and rdev in rules) or devfilter.evaluate(tail, rdev, access)
     except FilterError:
         return True
 

@@ -49,6 +49,10 @@ class SystemdRules:
         """See the port."""
         return self._inner.allowed(cgroup)
 
+    def permitted(self, cgroup: Cgroup, rdevs: Collection[int]) -> frozenset[int]:
+        """See the port."""
+        return self._inner.permitted(cgroup, rdevs)
+
     def settled(self, cgroup: Cgroup) -> frozenset[int]:
         """See the port."""
         found = self._inner.settled(cgroup)
@@ -68,14 +72,19 @@ class SystemdRules:
             self._inner.allow(cgroup, nodes)  # systemd has loaded its program anew
 
     def deny(self, cgroup: Cgroup, nodes: Collection[DeviceNode]) -> None:
-        """See the port. systemd's list comes first: else it gives back what was taken."""
-        if cgroup.unit:
-            with suppress(Gone):
-                there = self._listed(cgroup.unit)
-                left = [entry for entry in there if entry not in _entries(nodes)]
-                if left != there:
-                    self._change(cgroup.unit, [[], left])
-        self._inner.deny(cgroup, nodes)
+        """See the port. systemd's list comes first, or it gives back what was taken; its silence keeps nothing open."""
+        try:
+            if cgroup.unit:
+                self._forget(cgroup.unit, _entries(nodes))
+        finally:
+            self._inner.deny(cgroup, nodes)
+
+    def _forget(self, unit: str, entries: Pairs) -> None:
+        with suppress(Gone):
+            there = self._listed(unit)
+            left = [entry for entry in there if entry not in entries]
+            if left != there:
+                self._change(unit, [[], left])
 
     def _listed(self, unit: str) -> list[tuple[str, str]]:
         path = f"{_MANAGER[0]}/unit/{_escape(unit)}"

@@ -6,7 +6,7 @@ A module runs them by a subclass of `Contract` and a fixture `world`.
 
 import errno
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
 import pytest
@@ -61,8 +61,15 @@ class World(Protocol):
     def devices(self) -> Sequence[DeviceNode]:
         """Two devices that exist, open when allowed, and are denied to a container."""
 
-    def start(self, target: Target | None = None, /, *, privileged: bool = False) -> Workload:
-        """Start an unprivileged container with the default list of devices, or one that may open every device."""
+    def start(
+        self, target: Target | None = None, /, *, privileged: bool = False, devices: Sequence[Mapping[str, object]] = ()
+    ) -> Workload:
+        """
+        Start an unprivileged container with the default list of devices, or one that may open every device.
+
+        Args:
+            devices: Rules that its runtime adds, as the OCI specification has them.
+        """
 
 
 def found(world: World, workload: Workload) -> Container:
@@ -202,6 +209,19 @@ class Contract:
         with pytest.raises(Refused) as refused:
             world.rules.allow(found(world, web).cgroup, [world.devices[0]])
         assert refused.value.reason == "AllDevicesAllowed"
+
+    @pytest.mark.parametrize("access", ["rw", "r", "w"])
+    def test_what_the_runtime_itself_lets_it_open_is_permitted_whatever_we_do(self, world: World, access: str) -> None:
+        one, other = world.devices
+        whole_family = {"allow": True, "type": "c", "major": one.major, "access": access}
+        web, plain = (found(world, world.start(devices=devices)) for devices in ([whole_family], []))
+        both = [one.rdev, other.rdev]
+        seen = [world.rules.permitted(each.cgroup, both) for each in (web, plain)]
+        for each in (web, plain):
+            world.rules.allow(each.cgroup, [one])
+        seen += [world.rules.permitted(each.cgroup, both) for each in (web, plain)]
+
+        assert seen == [frozenset(both), frozenset(), frozenset(both), frozenset()]
 
     def test_an_open_device_has_a_holder_also_after_the_detach_until_it_is_closed(self, world: World) -> None:
         gpu, web = world.devices[0], world.start()

@@ -159,6 +159,10 @@ class FakeNode:
         container = self._in(cgroup, "allowed")
         return frozenset(container.ours - container.covered)
 
+    def permitted(self, cgroup: Cgroup, rdevs: Collection[int]) -> frozenset[int]:
+        container = self._in(cgroup, "permitted")
+        return frozenset() if container.open_to_all else container.base & frozenset(rdevs)
+
     def settled(self, cgroup: Cgroup) -> frozenset[int]:
         return self.allowed(cgroup)
 
@@ -252,7 +256,8 @@ class FakeNode:
         if self.saved is not None:
             assert found.pod_uid == pod_uid, "I8: a signal to a process of another pod"
             lines = [entry for entry in self.saved() if entry.wish.target.uid == pod_uid]
-            assert any(entry.state is State.VERIFYING for entry in lines), "I3: a signal that was not announced"
+            signalling = (State.VERIFYING, State.QUARANTINED)
+            assert any(entry.state in signalling for entry in lines), "I3: a signal that was not announced"
         if found.pod_uid != pod_uid:
             return False
         self.signals.append((process.pid, number))

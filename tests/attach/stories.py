@@ -75,6 +75,42 @@ def overdue(world: World) -> Iterator[float]:
     yield SETTLED_S
 
 
+def a_system_pod_borrows(world: World) -> Iterator[float]:
+    """A pod whose like may have any device open borrows one as every pod does: held until it is closed."""
+    _container(world)
+    _container(world, "b")
+    world.system_pods = frozenset({target("a").uid})
+    world.wish("u1", "a", 0)
+    yield 1.0
+    process = world.node.spawn(target("a"))
+    assert world.node.open(process, GPU0)
+    world.change("u1", release=True)
+    world.wish("u2", "b", 0)
+    yield SETTLED_S
+    assert world.entry("u1").state is State.OVERDUE
+    del world.node.running[process.process.pid]
+    yield SETTLED_S
+    assert world.entry("u2").state is State.ATTACHED
+
+
+def quarantined_when_its_reservation_goes(world: World) -> Iterator[float]:
+    """Nobody could tell who held it, and the kubelet gives it away: the pod's processes end, whatever the policy."""
+    _container(world)
+    world.wish("u1", "a", 0)
+    yield 1.0
+    process = world.node.spawn(target("a"))
+    assert world.node.open(process, GPU0)
+    world.node.troubled.add("holders")
+    world.change("u1", release=True)
+    yield SETTLED_S
+    assert world.entry("u1").state is State.QUARANTINED
+    world.change("u1", reservation_lost=True)
+    world.node.troubled.clear()
+    yield 2.0
+    assert process.process.pid not in world.node.running
+    yield SETTLED_S
+
+
 def quarantined_and_clean_again(world: World) -> Iterator[float]:
     """The driver reports a fault while the GPU is lent; it is free once it was found healthy three times."""
     _container(world)
@@ -199,6 +235,8 @@ STORIES: tuple[Story, ...] = (
     two_of_one_container,
     expired_and_terminated,
     overdue,
+    a_system_pod_borrows,
+    quarantined_when_its_reservation_goes,
     quarantined_and_clean_again,
     drift_and_restart,
     refused_half_way,

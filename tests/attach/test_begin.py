@@ -33,6 +33,14 @@ def _ambiguous(world: World) -> None:
     world.node.listed.append(replace(gpu(7), node=GPU0.node))
 
 
+def _companion_is_a_gpu(world: World) -> None:
+    world.node.listed[0] = replace(GPU0, companions=(replace(gpu(1).node, path="/dev/extra"),))
+
+
+def _allowed_without_a_node(world: World) -> None:
+    world.node.containers[0].base |= {GPU0.node.rdev}
+
+
 def _unhealthy(world: World) -> None:
     world.node.listed[0] = gpu(0, unhealthy="Xid 79")
 
@@ -100,6 +108,7 @@ def _blind(method: str) -> Callable[[World], None]:
         pytest.param(_other_pod, "ContainerNotFound", False, id="the pod was created again: another pod"),
         pytest.param(_unknown, "UnknownDevice", False, id="one of two devices is unknown: none is given"),
         pytest.param(_ambiguous, "AmbiguousDevice", False, id="two devices with one number"),
+        pytest.param(_companion_is_a_gpu, "AmbiguousDevice", False, id="what it needs beside it is another GPU"),
         pytest.param(_unhealthy, "DeviceUnhealthy", False, id="a device with a fault"),
         pytest.param(_busy, "DeviceBusy", False, id="another pod has it open"),
         pytest.param(_own_pod_busy, "DeviceBusy", False, id="the pod itself has it open, nobody knows how"),
@@ -107,6 +116,7 @@ def _blind(method: str) -> Callable[[World], None]:
         pytest.param(_system_pod, "Attached", True, id="a system pod has it open, as always"),
         pytest.param(_foreign, "NodeForeign", False, id="the image has a file there"),
         pytest.param(_allowed, "AlreadyAllowed", False, id="the container opens it already"),
+        pytest.param(_allowed_without_a_node, "AlreadyAllowed", False, id="it could, with a node that it makes itself"),
         pytest.param(_ours_without_journal, "AlreadyAllowed", False, id="a rule of ours that no journal knows"),
         pytest.param(_privileged, "AllDevicesAllowed", False, id="a privileged container"),
         pytest.param(_expired, "LeaseExpired", False, id="a lease that has ended"),
@@ -115,7 +125,7 @@ def _blind(method: str) -> Callable[[World], None]:
         pytest.param(_ended_rival, "Attached", True, id="a rival that has ended is none"),
         *(
             pytest.param(_blind(method), "DriverSilent", False, id=f"unknown: {method}")
-            for method in ("gpus", "find", "holders", "allowed", "state")
+            for method in ("gpus", "find", "holders", "allowed", "permitted", "state")
         ),
     ],
 )

@@ -22,6 +22,13 @@ V1, V2 = CgroupVersion
         pytest.param(f"/my/root/kubepods/besteffort/pod{UID}/{CID}", CID, UID, True, id="folders, below another root"),
         pytest.param(f"{SLICES}/cri-containerd-{CID}.scope", CID, UID, True, id="systemd, containerd"),
         pytest.param(f"{SLICES}/crio-{CID}.scope", CID, UID, True, id="systemd, CRI-O"),
+        pytest.param(
+            f"/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod{UID_}.slice/cri-containerd-{CID}.scope",
+            CID,
+            UID,
+            True,
+            id="systemd, below another root",
+        ),
         pytest.param(f"{SLICES}/crio-{CID}.scope/container", CID, UID, False, id="crun's folder inside its scope"),
         pytest.param(f"{SLICES}/crio-conmon-{CID}.scope", "", UID, False, id="CRI-O's monitor is no container"),
         pytest.param(f"/kubepods/pod{UID}", "", UID, False, id="the pod's own"),

@@ -11,6 +11,7 @@ import pytest
 import attach.agent
 from attach.inventory import open_inventory
 from attach.metrics import Metrics
+from attach.model import Access, Container, DeviceNode
 from attach.observe import Node
 from attach.store import FileStore
 from podsla.cli import main
@@ -196,6 +197,28 @@ def test_inspect_changes_nothing(shell: Shell, form: str) -> None:
     assert "Absent" in out
     assert (shell.folder / "state" / "journal.json").read_bytes() == journal
     assert "/dev/nvidia0" not in shell.container.dev
+
+
+def test_inspect_opens_no_device_also_where_an_agent_is_about_to(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    shell.want(desired(lent()))
+    shell.node.troubled |= {"access"}
+    shell.once()
+    shell.node.troubled.clear()
+    opened: list[DeviceNode] = []
+
+    def access(_container: Container, at: DeviceNode) -> Access:
+        opened.append(at)
+        return Access.OPENS
+
+    monkeypatch.setattr(shell.node, "access", access)
+    (found,) = json.loads(shell.run("gpu", "inspect", "-o", "json")[1])["attachments"]
+
+    assert (found["state"], set(found["rules"].values()), set(found["nodes"].values())) == (
+        "Attaching",
+        {True},
+        {"Right"},
+    )
+    assert opened == []
 
 
 def test_inspect_names_what_it_cannot_find_out(shell: Shell) -> None:

@@ -1,7 +1,7 @@
 """The fake keeps what the ports promise: the cases that the real adapters keep over real containers."""
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 
@@ -48,9 +48,12 @@ class FakeWorld:
         self.node = self.rules = self.nodes = self.processes = FakeNode()
         self.count = 0
 
-    def start(self, of: Target | None = None, /, *, privileged: bool = False) -> FakeWorkload:
+    def start(
+        self, of: Target | None = None, /, *, privileged: bool = False, devices: Sequence[Mapping[str, object]] = ()
+    ) -> FakeWorkload:
         self.count += 1
         container = self.node.start(of or target(f"pod-{self.count}"))
+        container.base |= {each.rdev for each in self.devices for rule in devices if rule["major"] == each.major}
         container.open_to_all = privileged
         return FakeWorkload(self.node, container)
 

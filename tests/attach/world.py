@@ -103,8 +103,12 @@ class World:
                 continue
             pods = {c.target.uid for c in self.node.containers if c.runs and each.node.rdev in c.truth}
             pods |= {p.holds[each.node.rdev] for p in self.node.running.values() if each.node.rdev in p.holds}
-            pods -= {"", *self.system_pods}
+            pods -= {"", *self._beside()}
             assert len(pods) <= 1, f"I1: {each.uuid} is open to {pods}"
+
+    def _beside(self) -> frozenset[str]:
+        """Pods that have every device open for the node's sake; one that borrows has it as any other pod."""
+        return self.system_pods - {entry.wish.target.uid for entry in self.entries()}
 
     def _what_was_there_stays(self) -> None:
         """I9: what the container could open before us, it still can."""
@@ -117,7 +121,7 @@ class World:
         assert not self.node.troubled & {"holders", "gpus"}, "I6: unknown was taken for free"
         residents = entry.residents | (before.residents if before else frozenset())
         for process in self.node.running.values():
-            if process.process not in residents and process.pod_uid not in self.system_pods:
+            if process.process not in residents and process.pod_uid not in self._beside():
                 assert not entry.device_rdevs & set(process.holds), "I11: released while a process has it open"
         others = {node for e in self.entries() if e.state in HAS for node in e.nodes}
         for container in self.node.containers:

@@ -173,13 +173,18 @@ def test_a_scope_that_has_ended_is_gone_and_taking_back_is_no_error(systemd: Sys
         rules.allow(container.cgroup, [gpu])
 
 
-def test_a_systemd_that_does_not_answer_leaves_the_access_unknown(systemd: Systemd, tmp_path: Path) -> None:
-    """The rule is not taken away behind systemd's back: the next reload would give it again."""
-    _, container = start(systemd)
-    gpu, rules = stand_ins()[0], SystemdRules(Rules2(), tmp_path / "nobody")
+def test_a_systemd_that_does_not_answer_keeps_nothing_open_and_is_not_done_with(
+    systemd: Systemd, tmp_path: Path
+) -> None:
+    """The rule is gone at once; and since the next reload would give it again, it does not count as taken away."""
+    workload, container = start(systemd)
+    gpu, path = stand_ins()[0], make_node(workload)
+    SystemdRules(Rules2(), systemd.socket).allow(container.cgroup, [gpu])
+    assert workload.ask(f"try {path}").error == 0
     with pytest.raises(Unknown) as unknown:
-        rules.deny(container.cgroup, [gpu])
+        SystemdRules(Rules2(), tmp_path / "nobody").deny(container.cgroup, [gpu])
     assert unknown.value.reason == "SystemdSilent"
+    assert workload.ask(f"try {path}").error == errno.EPERM
 
 
 class SystemdWorld(RealWorld):
