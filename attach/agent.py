@@ -135,10 +135,17 @@ class Agent:
             self.metrics.stuck()
             raise
         finally:
-            if self.settings.metrics is not None:
-                self.metrics.write(self.settings.metrics)
+            self._write_metrics()
         self._told_s = self.source.tell(statuses, self.reconciler.journal.entries)
         return statuses
+
+    def _write_metrics(self) -> None:
+        """Write what was counted, if it is wanted; a full disk holds up nothing else."""
+        try:
+            if self.settings.metrics is not None:
+                self.metrics.write(self.settings.metrics)
+        except OSError as error:
+            _log.warning("metrics not written", extra={"fields": {"error": str(error)}})
 
     def _note(self, problems: tuple[Problem, ...]) -> None:
         """Say once what is wrong with what is wanted."""

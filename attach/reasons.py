@@ -56,6 +56,7 @@ AttachReason: TypeAlias = Literal[
     "FoundFree",
     "HeldByOther",
     "InvalidAttachment",
+    "JournalUnwritable",
     "KernelRefuses",
     "KubeletSilent",
     "LeaseExpired",

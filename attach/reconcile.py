@@ -27,7 +27,7 @@ from attach.entry import (
     Write,
     residents_among,
 )
-from attach.errors import AttachError
+from attach.errors import AttachError, Unknown
 from attach.journal import Journal, decode, encode
 from attach.model import Container, DeviceNode, Gpu, Holder, Process
 from attach.observe import Node, observe_gpus, observe_held, observe_new, trouble_of
@@ -123,6 +123,7 @@ class Reconciler:
     def __init__(self, node: Node, store: Store, clock: Clock, recorder: Recorder, at: Hook = nowhere) -> None:
         self.node, self.store, self.clock, self.recorder, self.at = node, store, clock, recorder, at
         self.journal = Journal("")
+        self._unsaved = False  # a disk that is full keeps nobody's access open: what narrows it is not held up
 
     def reconcile(self, desired: Desired) -> list[Status]:
         """
@@ -152,6 +153,9 @@ class Reconciler:
         Raises:
             JournalError: It can't be used.
         """
+        if self._unsaved:
+            self._save(self.journal)
+            return self.journal.entries
         data = self.store.load()
         self.journal = Journal(self.clock.boot_id()) if data is None else decode(data)
         return self.journal.entries
@@ -169,7 +173,8 @@ class Reconciler:
         step = begin(wish, found, entries, seen, now)
         if isinstance(step, Trouble):
             return Status(wish.uid, None, step.reason, step.message)
-        self._put(step.entry)
+        if (trouble := self._apply(step)) is not None:
+            return Status(wish.uid, None, trouble.reason, trouble.message)
         return self._advance(wish.uid, desired, gpus)
 
     def _advance(self, uid: str, desired: Desired, gpus: Mapping[str, Gpu] | Trouble) -> Status:
@@ -207,7 +212,10 @@ class Reconciler:
     def _apply(self, step: Step) -> Trouble | None:
         match step:
             case Write(entry):
-                self._put(entry)
+                try:
+                    self._put(entry)
+                except Unknown as error:
+                    return trouble_of(error)
             case Drop(uid):
                 self._save(replace(self.journal, entries={e.uid: e for e in self.journal.others(uid)}))
             case Do():
@@ -265,7 +273,23 @@ class Reconciler:
 
     @point("save the journal")
     def _save(self, journal: Journal) -> None:
-        self.store.save(encode(journal))
+        """
+        Write the journal down; what takes access back is only kept in mind where that fails, and written down later.
+
+        Raises:
+            Unknown: It fails, and effects are about to come that the journal on disk does not announce.
+        """
+        try:
+            self.store.save(encode(journal))
+        except OSError as error:
+            message = f"the journal can't be written: {error.strerror}; make room on the disk, or let it be written"
+            if not self._unsaved:
+                _log.critical("journal not written", extra={"fields": {"error": message}})
+            if _announces_more(self.journal, journal):
+                raise Unknown("JournalUnwritable", message) from error
+            self._unsaved = True
+        else:
+            self._unsaved = False
         self.journal = journal
 
     def _put(self, entry: Entry) -> None:
@@ -301,3 +325,14 @@ class Reconciler:
         self._save(Journal(self.clock.boot_id(), entries))
         for uid, entry in entries.items():
             self._tell(before[uid], entry)
+
+
+def _announces_more(before: Journal, after: Journal) -> bool:
+    """Tell whether a journal announces an attachment, a node or a rule that the one before does not."""
+    old = before.entries
+    return any(uid not in old or not _announced(one) <= _announced(old[uid]) for uid, one in after.entries.items())
+
+
+def _announced(entry: Entry) -> set[object]:
+    nodes, rules = ({(entry.container, at) for at in announced} for announced in (entry.made, entry.granted))
+    return {("node", each) for each in nodes} | {("rule", each) for each in rules}

@@ -1,5 +1,7 @@
 """A node that is not there: containers, rules, device nodes and processes as the kernel would have them, in memory."""
 
+import errno
+import os
 import signal
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -296,15 +298,18 @@ class FakeNode:
 
 
 class MemoryStore:
-    """A disk that outlives the agent."""
+    """A disk that outlives the agent; *full*: it takes nothing more."""
 
     def __init__(self) -> None:
         self.data: bytes | None = None
+        self.full = False
 
     def load(self) -> bytes | None:
         return self.data
 
     def save(self, data: bytes) -> None:
+        if self.full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.data = data
 
 

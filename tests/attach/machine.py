@@ -208,7 +208,7 @@ class NodeMachine(RuleBasedStateMachine):
         uids = {entry.uid for entry in world.entries()}
         world.run()
         world.clock.go(LEASE_S)
-        world.run_for(GRACE_S + BOUND_S + 10.0, every_s=2.5)
+        world.run_for(GRACE_S + BOUND_S + 2.5, every_s=2.5)
         states = {entry.uid: entry.state for entry in world.entries()}
         assert all(states[uid] in ENDS for uid in uids & set(states)), f"I7: {states}"
         self.free_everything()
