@@ -100,6 +100,13 @@ def test_packets_are_bought_once_karpenter_knows_which_type_has_them(buyer: User
 
 
 def test_a_base_clock_is_bought_by_the_types_that_have_it(buyer: User) -> None:
+    """From no node at all, so that it is bought for this pod and for no other."""
+    buyer.kubectl("delete", "deployment", "relay", "--ignore-not-found", "--cascade=foreground")
+    buyer.kubectl("delete", "nodeclaims.karpenter.sh", "--all", "--wait=false")
+    eventually(lambda: not [*buyer.api.list(CLAIMS), *buyer.api.list(NODES)], "Karpenter gives nodes back", BUY_S)
+
     assert buyer.apply(deployment("trader", **{"class": "high-frequency"})).returncode == 0
 
     assert bought(buyer, "trader") in FAST
+    (claim,) = buyer.api.list(CLAIMS)
+    assert claim["metadata"]["labels"][INSTANCE_TYPE] in FAST

@@ -4,18 +4,20 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.cluster.install import PODSLA, ROOT, install
-from tests.cluster.own import own_cluster
-from tests.cluster.state import load_cluster
+from tests.cluster.install import ROOT
+from tests.cluster.lifecycle import clusters
+from tests.system.typed import processes, run, typist
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.cluster
 
+NAME: Final = "podsla-day"
 DAY: Final = ROOT / "docs" / "day.md"
 BLOCK: Final = re.compile(r"(?<=^```)(sh|console)\n(.*?)(?=^```$)", re.DOTALL | re.MULTILINE)
 COMMAND: Final = re.compile(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
@@ -30,20 +32,22 @@ LAG_S: Final = 30.0
 STEP_S: Final = 120
 
 
-@pytest.fixture(scope="module")
-def shell(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """What the first block of the document sets: a cluster of 40 nodes with podsla in it, and an empty folder."""
-    with own_cluster(request, "podsla-day", "control-plane+kwok=40") as cluster:
-        found = load_cluster(cluster.name)
-        if found is None:
-            pytest.skip("the day is spent in a cluster of the project's own launcher, and kind is in its place")
-        install(found)
-        path = f"{PODSLA.parent}:{ROOT / 'tests' / 'cluster'}:{os.environ['PATH']}"
-        kubeconfig, folder = Path(cluster.kubeconfig_path).absolute(), tmp_path_factory.mktemp("day")
-        yield {**os.environ, "KUBECONFIG": str(kubeconfig), "PATH": path, "repo": str(ROOT), "PWD": str(folder)}
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment of somebody who begins; temporary folders are the test's own."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with typist(monkeypatch, tmp_path, NAME) as env:
+        yield env
 
 
-def run(script: str, shell: dict[str, str]) -> str:
+def begin(block: str, env: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """Type the first block in, in the folder of the repository; the environment that it leaves, PWD with it."""
+    left = folder / "environment"
+    run(f"{block}env -0 > {left}\n", env, ROOT)
+    return dict(line.split("=", 1) for line in left.read_text().split("\0") if line)
+
+
+def said(script: str, shell: Mapping[str, str]) -> str:
     """Type something in; its errors are seen between its output, as on a terminal."""
     done = subprocess.run(
         ["bash", "-c", f"exec 2>&1\n{script}"],
@@ -56,12 +60,12 @@ def run(script: str, shell: dict[str, str]) -> str:
     return done.stdout
 
 
-def printed(console: str, shell: dict[str, str]) -> str:
+def printed(console: str, shell: Mapping[str, str]) -> str:
     """Type a block's commands in; one that reads what may lag is typed again until it says what is written."""
     parts = []
     for command, expected in COMMAND.findall(console):
         end_s = time.monotonic() + (LAG_S if command.startswith(LAGS) else 0.0)
-        while stable(found := run(command, shell)) != stable(expected) and time.monotonic() < end_s:
+        while stable(found := said(command, shell)) != stable(expected) and time.monotonic() < end_s:
             time.sleep(1.0)
         parts.append(f"$ {command}\n{found}")
     return "".join(parts)
@@ -73,20 +77,28 @@ def stable(text: str) -> str:
     return text
 
 
-def test_the_day_goes_as_it_is_written(shell: dict[str, str]) -> None:
+def test_the_day_goes_as_it_is_written_and_leaves_nothing(begun: dict[str, str], tmp_path: Path) -> None:
     text = DAY.read_text()
-    blocks = list(BLOCK.finditer(text))
-    assert "make -s cluster" in blocks[0][2], "the first block brings the cluster up, which the fixture does here"
-    said = ["sh\n" + blocks[0][2]]
-    for block in blocks[1:]:
+    first, *blocks, last = BLOCK.finditer(text)
+    shell = begin(first[2], begun, tmp_path)
+    assert (len(list(Path(shell["PWD"]).iterdir())), shell["repo"]) == (0, str(ROOT)), (
+        "the day begins in an empty folder"
+    )
+    typed = [f"sh\n{first[2]}"]
+    for block in blocks:
         if block[1] == "sh":
-            assert run(block[2], shell) == "", block[2]
-            said.append(f"sh\n{block[2]}")
+            assert said(block[2], shell) == "", block[2]
+            typed.append(f"sh\n{block[2]}")
         else:
-            said.append(f"console\n{printed(block[2], shell)}")
-    each = iter(said)
+            typed.append(f"console\n{printed(block[2], shell)}")
+    each = iter([*typed, f"sh\n{last[2]}"])
     written = BLOCK.sub(lambda _: next(each), text)
     if os.environ.get("REGENERATE"):
         DAY.write_text(written)
-
     assert stable(DAY.read_text()) == stable(written)
+    assert processes()
+
+    run(last[2], shell, Path(shell["PWD"]))
+
+    eventually(lambda: not processes(), "every process of the cluster is gone")
+    assert list(clusters()) == []

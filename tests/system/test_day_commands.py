@@ -10,9 +10,9 @@ from typing import Any, Final
 import pytest
 
 from catalog.quantity import parse_integer
-from kube.api import Object, Resource
+from kube.api import Object
 from kube.kinds import CONTROLLER_REVISIONS, NAMESPACES, PODS, SPEC_CATALOGS
-from tests.builders import container, pod, template
+from tests.builders import container, pod
 from tests.cluster.install import PODSLA
 from tests.system.user import User
 from tests.waiting import eventually
@@ -21,7 +21,6 @@ pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("catalogs")]
 
 Namespace = Callable[..., str]
 
-EVENTS: Final = Resource("v1", "events")
 SMALL: Final = container(requests={"cpu": "100m", "memory": "64Mi"})
 PPS: Final = "podsla.io/pps"
 READ: Final = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list"]}]
@@ -95,27 +94,6 @@ def test_why_of_a_placed_pod_says_where_and_what_its_node_has(user: User, namesp
     assert {PPS, "podsla.io/base-mhz", "podsla.io/nic-queues"} <= {one["what"] for one in found["kept"]}
 
 
-def test_why_of_a_deployment_says_that_a_quota_refused_its_pods(user: User, namespace: Namespace) -> None:
-    there = namespace()
-    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "packets", "namespace": there},
-             "spec": {"hard": {f"requests.{PPS}": "1M"}}}  # fmt: skip
-    assert user.apply(quota).returncode == 0
-    user.kubectl("-n", there, "wait", "--for=jsonpath={.status.hard}", "resourcequota/packets", "--timeout=30s")
-    labels = {"app": "relay"}
-    made = template("every-figure", labels=labels, containers=[SMALL])
-    spec = {"replicas": 2, "selector": {"matchLabels": labels}, "template": made}
-    metadata = {"name": "relay", "namespace": there}
-    user.apply({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec})
-    eventually(
-        lambda: any(one["reason"] == "FailedCreate" for one in user.api.list(EVENTS, there)), "a pod was refused"
-    )
-
-    (refusal,) = printed(user.podsla("why", "deploy/relay", "-n", there, "-o", "json"), code=1)["refusals"]
-
-    assert refusal["reason"] == "QuotaExceeded"
-    assert refusal["advice"] == f"in quota packets, raise requests.{PPS} from 1M to 2M; or ask less"
-
-
 def test_top_sums_what_the_api_server_has(user: User, namespace: Namespace) -> None:
     create(user, there := namespace(), "trader")
     node = placed(user, there, "trader")
@@ -133,19 +111,6 @@ def test_top_sums_what_the_api_server_has(user: User, namespace: Namespace) -> N
     (mine,) = printed(user.podsla("top", "-n", there, "--by", "class", "-o", "json"))
     assert (mine["class"], mine["pods"], mine["promised"][PPS]) == ("every-figure", 1, 1_000_000)
     assert "SUM" in user.podsla("top").stdout
-
-
-def test_doctor_finds_a_default_class_that_does_not_exist(user: User, namespace: Namespace) -> None:
-    there = namespace()
-    subject = f"Namespace/{there}"
-    assert subject not in user.podsla("doctor").stdout
-
-    user.kubectl("label", "namespace", there, "podsla.io/default-class=generl")
-    found = printed(user.podsla("doctor", "-o", "json"), code=1)
-
-    (mine,) = [one for one in found if one["subject"] == subject]
-    assert (mine["severity"], mine["reason"]) == ("error", "DefaultClassUnusable")
-    assert "did you mean general?" in mine["message"]
 
 
 CLASS: Final = "  - {name: lab, description: x, floor: {vcpu: 100m, network: {pps: %s}}, sizes: {families: [ecs.g7]}}\n"
@@ -289,6 +254,8 @@ def test_kubectl_finds_the_plugin(user: User, monkeypatch: pytest.MonkeyPatch) -
     done = user.kubectl("podsla", "catalog", "status")
     assert done.stdout.startswith("CATALOG"), done.stderr
     assert "Usage: kubectl podsla [OPTIONS] COMMAND" in user.kubectl("podsla", "--help").stdout
+    completed = user.kubectl("__complete", "podsla", "catalog", "history", "m")  # what its completion scripts call
+    assert completed.stdout.splitlines() == ["mission", ":4"], completed.stderr
 
 
 def test_the_namespace_of_the_context_is_meant_where_none_is_named(

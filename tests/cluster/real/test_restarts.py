@@ -37,20 +37,36 @@ def published(user: User, node: str) -> tuple[str | None, str | None]:
     return found["status"]["allocatable"].get(PPS), found["metadata"]["labels"].get(MHZ)
 
 
-def test_no_running_pod_ends_when_its_kubelet_restarts_after_an_edit(
+def apply(user: User, catalog: Path) -> None:
+    """Publish a catalogue."""
+    done = user.podsla("catalog", "apply", str(catalog))
+    assert done.returncode == 0, done.stderr
+
+
+def test_no_running_pod_ends_when_its_kubelet_restarts_after_edits(
     installed: User, cluster: Cluster, classed: dict[str, Object], tmp_path: Path
 ) -> None:
-    """Where capacity simply followed, kubelets failed pods: OutOfpodsla.io/pps, and NodeAffinity."""
+    """
+    First figures are lowered, then the whole catalogue goes, and with it every label that nobody needs.
+
+    Where capacity simply followed, kubelets failed pods: OutOfpodsla.io/pps, and NodeAffinity. The last test of
+    test_uninstall.py shows the former.
+    """
     edited = tmp_path / "lowered.yaml"
     edited.write_text(yaml.safe_dump(lowered()))
-    done = installed.podsla("catalog", "apply", str(edited))
-    assert done.returncode == 0, done.stderr
+    apply(installed, edited)
     # 600k and 3500 MHz are what pods were promised; else it would be 475k and 2600 MHz.
     eventually(lambda: published(installed, HOST) == ("600k", "2500"), "the host has what its pod was promised")
+    assert published(installed, VM) == ("285k", "3500")
+
+    assert installed.kubectl("delete", "speccatalog", "rack").returncode == 0
+    eventually(lambda: published(installed, HOST) == ("600k", None), "the host loses a label that no pod needs")
     assert published(installed, VM) == ("285k", "3500")
 
     restart_kubelets(installed, cluster, "restarted")
 
     for name, before in classed.items():
         assert state(installed, name) == (before["metadata"]["uid"], "Running", 0)
-    assert (published(installed, HOST), published(installed, VM)) == (("600k", "2500"), ("285k", "3500"))
+    assert (published(installed, HOST), published(installed, VM)) == (("600k", None), ("285k", "3500"))
+    apply(installed, edited)
+    eventually(lambda: published(installed, HOST) == ("600k", "2500"), "what was withdrawn comes back with it")

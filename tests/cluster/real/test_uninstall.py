@@ -9,15 +9,18 @@ from typing import Any, Final
 import pytest
 
 from kube.api import Api, Object
-from kube.kinds import PODS
+from kube.kinds import NODES, PODS
+from tests.cluster import host
 from tests.cluster.archives import PAUSE
-from tests.cluster.real.pods import NAMESPACE, restart_kubelets, state
+from tests.cluster.nodeconfig import HOST
+from tests.cluster.real.pods import NAMESPACE, RUNNING_S, restart_kubelets, state
 from tests.cluster.state import Cluster
 from tests.system.user import User
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.nodes
 
+PPS: Final = "podsla.io/pps"
 EVERY_S: Final = 0.1
 # Pods keep what they were given, events go by themselves.
 NOT_OURS: Final = {"pods", "events", "events.events.k8s.io", "componentstatuses"}
@@ -76,6 +79,24 @@ def test_podsla_goes_without_a_trace_and_holds_up_nobody(
     assert deleted.returncode == 0, deleted.stderr
     for name, before in classed.items():
         assert state(installed, name) == (before["metadata"]["uid"], "Running", 0)
+
+
+def test_a_kubelet_fails_a_pod_whose_figure_was_lowered_and_that_nobody_held_up(
+    installed: User, cluster: Cluster, classed: dict[str, Object]
+) -> None:
+    """The control: podsla is gone, and the same pod ends by what it lived through before."""
+    less = {group: {PPS: "100k"} for group in ("capacity", "allocatable")}
+    installed.api.patch(NODES, HOST, {"status": less}, subresource="status")
+
+    host.restart_kubelet(cluster)
+
+    def failed() -> Object | None:
+        pod = installed.api.get(PODS, "packets", NAMESPACE)
+        return pod if pod is not None and pod["status"]["phase"] == "Failed" else None
+
+    pod = eventually(failed, "the kubelet admits its pods anew", RUNNING_S)
+    assert pod is not None
+    assert (pod["metadata"]["uid"], pod["status"]["reason"]) == (classed["packets"]["metadata"]["uid"], f"OutOf{PPS}")
 
 
 def more_than(created: list[str], count: int) -> int:
