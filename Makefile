@@ -72,6 +72,7 @@ manifests: .venv/ready ## make the CustomResourceDefinitions and the dashboard a
 	$(BIN)/python -m controller.dashboard > manifests/components/monitoring/dashboard.json
 
 soak: .venv/ready cluster-build ## certificates, restarts, kills and edits under load, in random order: make soak MINUTES=20
+	@[ -z "$(REAL)" ] || tests/cluster/install-packages soak
 	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),20)
 
 format: .venv/ready ## rewrite the code in the project's format
@@ -91,7 +92,7 @@ cluster-down: .venv/ready ## take it down; nothing is left behind
 	@$(BIN)/python -m tests.cluster down --name $(NAME)
 
 packages: # what real nodes need, where it can be had
-	@[ -z "$(REAL)" ] || tests/cluster/install-packages vm promtool
+	@[ -z "$(REAL)" ] || tests/cluster/install-packages vm soak promtool
 	@[ -z "$(REAL)" ] || tests/attach/node/install-packages
 
 cluster-build: .venv/ready ## build what PROFILE runs, once: 10 minutes on two cores

@@ -1,26 +1,37 @@
 """What happens to podsla while pods are created; each event returns when its effect has passed."""
 
+import json
 import os
 import signal
+import ssl
 import subprocess
 import time
-from base64 import b64decode
-from collections.abc import Callable, Mapping
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from cryptography import x509
 
-from controller.certificates import CA_SECRET, LEAF_SECRET
+from controller.certificates import CA_SECRET, LEAF_SECRET, SERVICE
 from kube.api import PatchKind
 from kube.kinds import SECRETS, SPEC_CATALOGS
 from tests.cluster.install import NAMESPACE, PODSLA
+from tests.cluster.network import LOOPBACK
+from tests.soak.clock import COMPILER, Clock
 from tests.soak.stand import WAIT_S, Stand
 from tests.waiting import eventually
+from webhook.certificate import BACKDATED, CERTIFICATE_FILE, KEY_FILE, LEAF_LIFE, issue_leaf, parse_pair
 
 ROTATION_S: Final = 180.0  # a new CA is published for a minute before it signs
 TAKEN_OVER_S: Final = 20.0  # a replica looks for a new Secret every 5 s, its server for new files every 5 s
 CATALOG: Final = "soak"
+# Of the leader and of a replica. A certificate is made an hour older than it is: with more than that, clients whose
+# clock is right would not take what the leader issues. Who is three hours behind does not take the API server's.
+FORWARD: Final = (timedelta(minutes=50), timedelta(hours=30))
+BACK: Final = (timedelta(hours=-3), timedelta(hours=-30))
+RIGHT: Final = (timedelta(), timedelta())
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +116,61 @@ def pause_leader(stand: Stand, for_s: float) -> None:
         os.kill(paused.pid, signal.SIGCONT)
 
 
+def step_clocks(stand: Stand) -> None:
+    """The clocks of the leader and of a replica go wrong: forward, back, and right again."""
+    others, clocks = list(stand.controllers), (stand.clock(), stand.clock())
+    leader = stand.start_controller(clocks[0])
+    for name in others:
+        stand.end_controller(name)
+    eventually(lambda: stand.leader() == stand.controllers[leader], "the one with the clock leads", WAIT_S)
+    before = _age_leaf(stand)
+    replaced, port = next(iter(stand.replicas)), stand.start_replica(clocks[1])
+    stand.end_replica(replaced)
+
+    _set(clocks, FORWARD)
+    eventually(lambda: _issued(stand, LEAF_SECRET) != before, "it is renewed by the wall clock", WAIT_S)
+    eventually(lambda: _served(port) != before, "the replica takes it over", WAIT_S)
+    eventually(lambda: _log_is_ahead(stand, port, FORWARD[1]), "a pod is sized under that clock", WAIT_S)
+    _set(clocks, BACK)
+    eventually(lambda: _log_is_ahead(stand, port, BACK[1]), "a pod is sized under that clock", WAIT_S)
+    _set(clocks, RIGHT)
+    for _ in others:
+        stand.start_controller()
+    stand.end_controller(leader)
+
+
+def _set(clocks: Iterable[Clock], ahead: Iterable[timedelta]) -> None:
+    for clock, by in zip(clocks, ahead, strict=True):
+        clock.set(by)
+
+
+def _age_leaf(stand: Stand) -> int | None:
+    """Put a certificate in place of which two thirds are over in a few minutes; its serial number."""
+    ca, leaf = (stand.api.get(SECRETS, name, NAMESPACE) or {} for name in (CA_SECRET, LEAF_SECRET))
+    pair = parse_pair(*(b64decode(ca["data"][file]) for file in (CERTIFICATE_FILE, KEY_FILE)))
+    made = datetime.now(UTC) + FORWARD[0] / 5 - ((LEAF_LIFE + BACKDATED) * 2 / 3 - BACKDATED)
+    aged = issue_leaf(pair, (f"{SERVICE}.{NAMESPACE}.svc", LOOPBACK), made)
+    files = {CERTIFICATE_FILE: aged.cert_pem, KEY_FILE: aged.key_pem}
+    data = {**leaf["data"], **{file: b64encode(text).decode() for file, text in files.items()}}
+    stand.api.replace(SECRETS, {**leaf, "data": data}, NAMESPACE)
+    return aged.certificate.serial_number
+
+
+def _served(port: int) -> int:
+    """The serial number of the certificate that a replica serves with."""
+    return x509.load_pem_x509_certificate(ssl.get_server_certificate((LOOPBACK, port)).encode()).serial_number
+
+
+def _log_is_ahead(stand: Stand, port: int, ahead: timedelta) -> bool:
+    """Whether the newest line of a replica's log, which is of a pod, was written under a clock so far ahead."""
+    newest = json.loads(stand.cluster.log(stand.replicas[port].name).read_text().splitlines()[-1])
+    told = datetime.fromisoformat(newest["time"]) - datetime.now(UTC)
+    return "uid" in newest and abs(told - ahead) < timedelta(minutes=1)
+
+
 def events(pause_s: float) -> list[Event]:
-    """List everything that can happen."""
+    """List everything that can happen on this machine."""
+    stepped = [Event("clocks stepped in the leader and a replica", step_clocks)] if COMPILER else []
     return [
         Event("certificate rotated", rotate_leaf),
         Event("CA rotated", rotate_ca),
@@ -116,6 +180,7 @@ def events(pause_s: float) -> list[Event]:
         Event("etcd restarted", restart_etcd, api_down=True),
         Event("catalogue edited well", edit_well),
         Event("catalogue edited badly, a replica replaced meanwhile", edit_badly),
+        *stepped,
         Event(f"leader paused for {pause_s:g} s", lambda stand: pause_leader(stand, pause_s)),
     ]
 

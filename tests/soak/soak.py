@@ -4,7 +4,7 @@ import json
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -19,7 +19,7 @@ from catalog.merged import read_merged
 from kube.api import ApiError
 from kube.kinds import CONTROLLER_REVISIONS, PODS
 from tests.cluster.install import NAMESPACE
-from tests.soak.events import Event, events, publish
+from tests.soak.events import Event, publish
 from tests.soak.stand import HOME, Stand, Usage, usage
 from tests.waiting import eventually
 
@@ -94,8 +94,8 @@ class Told:
         return planned == all(event.planned for event in during)
 
 
-def soak(stand: Stand, for_s: float, seed: int, pause_s: float, report: Callable[[str], None]) -> Told:
-    """Create pods for at least *for_s* seconds, and go on until every event has happened once."""
+def soak(stand: Stand, for_s: float, seed: int, everything: Sequence[Event], report: Callable[[str], None]) -> Told:
+    """Create pods for at least *for_s* seconds, and go on until everything has happened once."""
     publish(stand)
     _wait_for_sizes(stand)
     told, chance = Told(), random.Random(seed)  # noqa: S311 - an order, no secret
@@ -109,7 +109,6 @@ def soak(stand: Stand, for_s: float, seed: int, pause_s: float, report: Callable
     try:
         begun.wait()
         while not told.spans or time.perf_counter() - told.began_s < for_s:
-            everything = events(pause_s)
             for event in chance.sample(everything, len(everything)):
                 if time.perf_counter() - told.began_s > for_s and len(told.spans) >= len(everything):
                     break

@@ -19,6 +19,7 @@ from tests.cluster.processes import is_alive, start
 from tests.cluster.profile import parse_profile
 from tests.cluster.state import Cluster, Process
 from tests.soak.balancer import Balancer
+from tests.soak.clock import Clock
 from tests.waiting import eventually
 
 DRAIN_S: Final = 5
@@ -28,19 +29,23 @@ Usage: TypeAlias = tuple[int, int, int]
 
 
 class Stand:
-    """What the events of a soak act on."""
+    """
+    What the events of a soak act on.
 
-    def __init__(self, cluster: Cluster, balancer: Balancer) -> None:
+    Attributes:
+        source: The folder whose manifests are applied and whose code runs from now on.
+    """
+
+    def __init__(self, cluster: Cluster, balancer: Balancer, source: Path = ROOT) -> None:
         self.cluster, self.balancer, self.api = cluster, balancer, Api.connect(cluster.kubeconfig)
+        self.source = source
         self.replicas: dict[int, Process] = {}
         self.controllers: dict[str, Process] = {}
         self._numbers = count(1)
 
     def install(self) -> None:
-        """Apply what manifests/ holds for processes outside, and start two of each."""
-        manifests = kubectl(self.cluster, "kustomize", str(OVERLAYS / "outside"))
-        manifests = manifests.replace(f"{LOOPBACK}:8443", f"{LOOPBACK}:{self.balancer.port}")
-        kubectl(self.cluster, "apply", "--server-side", "-f", "-", text=manifests)
+        """Apply the manifests, and start two of each."""
+        self.apply()
         kubectl(self.cluster, "wait", "--for=condition=Established", "crd/speccatalogs.podsla.io", "--timeout=30s")
         for _ in range(2):
             self.start_controller()
@@ -51,14 +56,32 @@ class Stand:
         account = f"/api/v1/namespaces/{HOME}/serviceaccounts/default"
         eventually(lambda: self.api.send("GET", account).status == 200, "the service account", WAIT_S)
 
-    def start_controller(self) -> None:
-        """Start a controller."""
-        name = f"controller-{next(self._numbers)}"
-        self.controllers[name] = self._start("controller", self._port(), "--identity", name)[1]
+    def apply(self) -> None:
+        """Apply what manifests/ holds for processes outside."""
+        manifests = kubectl(self.cluster, "kustomize", str(self.source / OVERLAYS.relative_to(ROOT) / "outside"))
+        manifests = manifests.replace(f"{LOOPBACK}:8443", f"{LOOPBACK}:{self.balancer.port}")
+        kubectl(self.cluster, "apply", "--server-side", "-f", "-", text=manifests)
 
-    def start_replica(self) -> int:
+    def clock(self) -> Clock:
+        """Make a wall clock, which goes right."""
+        return Clock(self.cluster, f"clock-{next(self._numbers)}")
+
+    def start_controller(self, clock: Clock | None = None) -> str:
+        """Start a controller, and name it."""
+        name = f"controller-{next(self._numbers)}"
+        self.controllers[name] = self._start("controller", self._port(), "--identity", name, clock=clock)[1]
+        return name
+
+    def end_controller(self, name: str) -> None:
+        """End a controller by SIGTERM, and wait until it is gone."""
+        process = self.controllers.pop(name)
+        os.kill(process.pid, signal.SIGTERM)
+        eventually(lambda: not is_alive(process), f"{name} has ended", WAIT_S)
+
+    def start_replica(self, clock: Clock | None = None) -> int:
         """Start a replica, and wait until calls are routed to it."""
-        port, process = self._start("webhook", self._port(), "--address", LOOPBACK, "--drain", str(DRAIN_S))
+        arguments = ("--address", LOOPBACK, "--drain", str(DRAIN_S))
+        port, process = self._start("webhook", self._port(), *arguments, clock=clock)
         self.replicas[port] = process
         self.balancer.replicas.add(port)
         eventually(lambda: port in self.balancer.ready, f"replica {port} is ready", WAIT_S)
@@ -117,20 +140,21 @@ class Stand:
         taken = [*self.cluster.ports.values(), *self.replicas, self.balancer.port]
         return free_ports(["one"], taken)["one"]
 
-    def _start(self, name: str, port: int, *arguments: str) -> tuple[int, Process]:
+    def _start(self, name: str, port: int, *arguments: str, clock: Clock | None) -> tuple[int, Process]:
         config = service_account_kubeconfig(self.cluster, f"podsla-{name}")
         argv = [str(PODSLA), name, "--kubeconfig", str(config), "--port", str(port), *arguments]
-        return port, start(self.cluster, f"{name}-{next(self._numbers)}", argv, cwd=ROOT)
+        env = {"PYTHONPATH": str(self.source), **(clock.env if clock is not None else {})}
+        return port, start(self.cluster, f"{name}-{next(self._numbers)}", argv, env=env, cwd=self.source)
 
 
 @contextmanager
-def stand(name: str, report: Callable[[str], None]) -> Iterator[Stand]:
-    """Bring everything up; all of it is taken down at the end."""
+def stand(name: str, report: Callable[[str], None], source: Path = ROOT) -> Iterator[Stand]:
+    """Bring everything up, of the code and the manifests in *source*; all of it is taken down at the end."""
     with ExitStack() as ended:
         ended.callback(lifecycle.down, name, report)
         cluster = lifecycle.up(name, parse_profile("control-plane"), report)
         port = free_ports(["balancer"], cluster.ports.values())["balancer"]
-        made = Stand(cluster, ended.enter_context(Balancer(port)))
+        made = Stand(cluster, ended.enter_context(Balancer(port)), source)
         made.install()
         yield made
 

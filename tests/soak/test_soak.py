@@ -9,6 +9,7 @@ from typing import Final
 
 import pytest
 
+from tests.soak.events import events
 from tests.soak.report import lines
 from tests.soak.soak import PER_S, soak
 from tests.soak.stand import WAIT_S, Stand
@@ -43,7 +44,7 @@ def test_whatever_happens_no_planned_event_fails_a_pod_and_no_pod_goes_without_i
     """A replica that is killed takes the calls with it that were under way or sent before its endpoint left."""
     seed = random.SystemRandom().randrange(10_000)
     said: list[str] = [f"seed {seed}"]
-    told = soak(made, 60.0, seed, 20.0, said.append)
+    told = soak(made, 60.0, seed, events(20.0), said.append)
     text = "\n".join([*said, *lines(told)])
     print(text)
 
