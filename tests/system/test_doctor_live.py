@@ -80,7 +80,8 @@ def publishes(pps: str | None) -> Wrong:
     @contextmanager
     def wrong(site: Site) -> Iterator[None]:
         def follows() -> bool:
-            return site.user.api.call("GET", NODES.path(name=NODE))["status"]["allocatable"].get(PPS) == pps
+            status = site.user.api.call("GET", NODES.path(name=NODE))["status"]
+            return bool(status["allocatable"].get(PPS) == pps)
 
         with capacity(site):
             eventually(follows, "pods may have what the node publishes")
