@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -107,10 +107,14 @@ class Agents:
 
         eventually(reached, f"{uid} is {state}")
 
+    def entries(self) -> Mapping[str, Entry]:
+        """Read what the journal says, by attachment."""
+        data = FileStore(self.folder / "state").load()
+        return {} if data is None else decode(data).entries
+
     def entry(self, uid: str) -> Entry | None:
         """Read what the journal says of an attachment."""
-        data = FileStore(self.folder / "state").load()
-        return None if data is None else decode(data).entries.get(uid)
+        return self.entries().get(uid)
 
     def state(self, uid: str) -> State | None:
         """Read how an attachment stands."""

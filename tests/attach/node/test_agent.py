@@ -15,7 +15,7 @@ import pytest
 
 from attach.entry import Policy
 from attach.inventory import StaticInventory
-from attach.model import Access, Cgroup, CgroupVersion, DeviceNode
+from attach.model import Access, Cgroup, CgroupVersion, DeviceNode, NodeState
 from attach.points import POINTS
 from attach.transitions import State
 from tests.attach.contract import found, held_by
@@ -112,8 +112,7 @@ def test_killed_at_every_point_when_the_reservation_is_lost(engine: RealWorld, a
 
 def test_killed_at_every_point_of_a_repair(engine: RealWorld, agents: Agents) -> None:
     """The runtime has made its rule anew, and the node is gone."""
-    container = engine.start()
-    nest(engine, container)
+    container, _ = rivals(engine, agents)
     want, gpu, cgroup = agents.wish(container, "u1", "GPU-1"), engine.devices[1], found(engine, container).cgroup
     before = rules(engine, container)
     agents.run(want)
@@ -144,7 +143,11 @@ def test_a_device_whose_wish_can_not_be_read_is_given_to_nobody_else(engine: Rea
 
 
 def rivals(world: RealWorld, agents: Agents) -> list[RealWorkload]:
-    """Start two containers with a cgroup in each one's own; see that the device is never open to both."""
+    """
+    Start two containers with a cgroup in each one's own.
+
+    They see that the device is never open to both, and that the journal on disk announces every rule and node of ours.
+    """
     pair, gpu = [world.start(), world.start()], world.devices[0]
     for container in pair:
         nest(world, container)
@@ -153,6 +156,14 @@ def rivals(world: RealWorld, agents: Agents) -> list[RealWorkload]:
         opens = [container.opens(gpu.path) == 0 for container in pair]
         assert opens != [True, True], "I1: open to both"
         assert not opens[1] or held_by(world, pair[0], gpu) == [], "I1: open to one while the other has it open"
+        for each in (found(world, container) for container in pair):
+            lines = [entry for entry in agents.entries().values() if entry.container == each]
+            made = {at for entry in lines for at in entry.made}
+            granted = {at for entry in lines for at in entry.granted}
+            ruled = {at for at in world.devices if at.rdev in world.rules.allowed(each.cgroup)}
+            shown = {at for at in world.devices if world.nodes.state(each, at) is NodeState.RIGHT}
+            assert ruled <= granted, "I3: a rule that the journal does not announce"
+            assert shown <= made, "I3: a node that the journal does not announce"
 
     agents.audit = audit
     return pair
