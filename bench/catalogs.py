@@ -127,10 +127,12 @@ def measure(stand: Stand, sources: list[str], catalogs: int, sizes: int, classes
     """Publish, start replicas one after the other, and ask the last of them."""
     env = {**os.environ, "KUBECONFIG": str(stand.cluster.kubeconfig)}
     began_s = time.perf_counter()
-    done = subprocess.run([PODSLA, "catalog", "apply", *sources], env=env, capture_output=True, text=True)
+    done = subprocess.run(
+        [PODSLA, "catalog", "apply", "--wait", str(int(_DEADLINE_S)), *sources], env=env, capture_output=True, text=True
+    )
     published_s = time.perf_counter() - began_s
     if done.returncode:
-        raise click.ClickException(done.stderr)
+        raise click.ClickException(done.stdout[-2000:] + done.stderr)
     ready_s = []
     for number in range(STARTS):
         with replica(stand) as (port, process, took_s):
