@@ -82,7 +82,7 @@ format: .venv/ready ## rewrite the code in the project's format
 bench: .venv/ready ## the figures of the README, on this machine
 	$(BIN)/python -m bench
 
-bench-cluster: .venv/ready ## the README's figures of real clusters: latency, bursts, 1,000 nodes at once and in waves; half an hour
+bench-cluster: .venv/ready ## the README's figures of real clusters: latency, peers, bursts, 1,000 nodes at once and in waves; three quarters of an hour
 	$(BIN)/python -m bench.cluster
 
 cluster: .venv/ready ## a real control plane with nodes, and podsla in it: make cluster PROFILE=control-plane+kwok=12

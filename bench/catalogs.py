@@ -16,7 +16,6 @@ from typing import Any, Final
 
 import click
 import orjson
-import yaml
 
 from bench.__main__ import POD, review
 from bench.cluster.stand import Stand, facts, stand
@@ -30,7 +29,7 @@ from tests.cluster.network import LOOPBACK, free_ports
 from tests.cluster.processes import start, stop, wait_ready
 from tests.cluster.state import Process
 
-STARTS: Final = 5
+STARTS: Final = 3
 ROUNDS: Final = 5  # of a second each
 SHIPPED: Final = ("ecs", "classes")
 HOME: Final = "bench"
@@ -113,7 +112,7 @@ def main(catalogs: int, sizes: int, output: str) -> None:
         folder = cluster.cluster.folder / "catalogs"
         folder.mkdir()
         for made in make_catalogs(catalogs, sizes):
-            (folder / f"{made['metadata']['name']}.yaml").write_text(yaml.safe_dump(made))
+            (folder / f"{made['metadata']['name']}.json").write_bytes(orjson.dumps(made))
         classes = [f"class-{number}" for number in range(catalogs)]
         found.append(measure(cluster, [str(folder)], 2 + catalogs, 718 + catalogs * sizes, classes))
         said = facts(cluster)
@@ -127,10 +126,12 @@ def measure(stand: Stand, sources: list[str], catalogs: int, sizes: int, classes
     """Publish, start replicas one after the other, and ask the last of them."""
     env = {**os.environ, "KUBECONFIG": str(stand.cluster.kubeconfig)}
     began_s = time.perf_counter()
-    done = subprocess.run([PODSLA, "catalog", "apply", *sources], env=env, capture_output=True, text=True)
+    done = subprocess.run(
+        [PODSLA, "catalog", "apply", "--wait", str(int(_DEADLINE_S)), *sources], env=env, capture_output=True, text=True
+    )
     published_s = time.perf_counter() - began_s
     if done.returncode:
-        raise click.ClickException(done.stderr)
+        raise click.ClickException(done.stdout[-2000:] + done.stderr)
     ready_s = []
     for number in range(STARTS):
         with replica(stand) as (port, process, took_s):

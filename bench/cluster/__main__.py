@@ -10,6 +10,7 @@ import click
 from bench.cluster.create import Latency, Row, burst, bursts, busiest, latency
 from bench.cluster.load import back_to_back
 from bench.cluster.nodes import Nodes, many_nodes
+from bench.cluster.peers import Peers, peers
 from bench.cluster.stand import (
     OURS,
     Stand,
@@ -24,7 +25,7 @@ from bench.proc import resident_mib
 from podsla.output import note, print_json, print_table, say
 from tests.cluster.state import ClusterError
 
-PARTS: Final = ("latency", "bursts", "busiest", "nodes", "waves")
+PARTS: Final = ("latency", "peers", "bursts", "busiest", "nodes", "waves")
 BAR: Final = 1.10
 BAR_S: Final = 2.0  # from Ready until capacity stands, at the median
 
@@ -55,6 +56,7 @@ class Report:
 
     facts: dict[str, str] = field(default_factory=dict)
     latency: Latency | None = None
+    peers: Peers | None = None
     rows: list[Row] = field(default_factory=list)
     webhook_mib: float = 0.0
     nodes: Nodes | None = None
@@ -63,7 +65,8 @@ class Report:
     @property
     def all_rows(self) -> list[Row]:
         """Every scenario that created pods."""
-        return [*(self.latency.rows if self.latency else ()), *self.rows]
+        first = [row for part in (self.latency, self.peers) if part for row in part.rows]
+        return [*first, *self.rows]
 
 
 @click.command()
@@ -71,7 +74,7 @@ class Report:
 @click.option("--short", is_flag=True, help="Try it out in two minutes; no figures to quote.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def main(only: Sequence[str], short: bool, output: str) -> None:
-    """Measure podsla in real clusters: latency beside a constant answer, bursts, 1,000 nodes, and 1,000 in waves.
+    """Measure podsla in real clusters: beside a constant answer and others, bursts, 1,000 nodes, and 1,000 in waves.
 
     It ends with 1 if a pod could not be created or came without a size, or if podsla took longer than a bar: pods
     beside a constant answer, or nodes of a wave from Ready until their capacity stands.
@@ -79,7 +82,7 @@ def main(only: Sequence[str], short: bool, output: str) -> None:
     wanted, sizes = set(only or PARTS), SHORT if short else LONG
     report = Report()
     try:
-        if wanted & {"latency", "bursts", "busiest"}:
+        if wanted & {"latency", "peers", "bursts", "busiest"}:
             with stand("bench", "control-plane+unlimited") as cluster:
                 measure_pods(cluster, wanted, sizes, report)
         if "nodes" in wanted:
@@ -112,6 +115,8 @@ def measure_pods(cluster: Stand, wanted: set[str], sizes: Sizes, report: Report)
     burst(cluster, "warm-up", OURS, back_to_back(1.0), 4)
     if "latency" in wanted:
         report.latency = latency(cluster, sizes.rounds, sizes.round_s)
+    if "peers" in wanted:
+        report.peers = peers(cluster, sizes.rounds, sizes.round_s, sizes.flat_out_s)
     if "bursts" in wanted:
         report.rows += bursts(cluster, sizes.minutes)
     if "busiest" in wanted:
@@ -143,6 +148,9 @@ def print_report(report: Report) -> None:
         each = ", ".join(f"{ratio:.2f}" for ratio in found.ratios)
         say(f"median of podsla / of a constant answer: {found.ratio:.3f} (bar {BAR:.2f}); round by round {each}")
         say(f"the same where each pod is another, and none is looked up: {found.another:.3f}")
+    if report.peers:
+        each = ", ".join(f"{mode} {mib:.0f} MiB" for mode, mib in report.peers.mib.items())
+        say(f"memory of each webhook after its part: {each}")
     if report.nodes:
         print_nodes(report.nodes)
     if report.waves:

@@ -51,7 +51,9 @@ def in_domain(answer: bytes, domain: str) -> bytes:
     return orjson.dumps(envelope)
 
 
-def configuration(ours: Mapping[str, Any], url: str, ca_bundle: str, namespaces: Mapping[str, str]) -> dict[str, Any]:
+def configuration(
+    ours: Mapping[str, Any], name: str, url: str, ca_bundle: str, namespaces: Mapping[str, str]
+) -> dict[str, Any]:
     """
     Write a configuration like podsla's own, for pods in namespaces with these labels.
 
@@ -59,7 +61,7 @@ def configuration(ours: Mapping[str, Any], url: str, ca_bundle: str, namespaces:
     """
     hook = {
         **ours["webhooks"][0],
-        "name": "pods.constant.example.com",
+        "name": f"pods.{name}.example.com",
         "clientConfig": {"url": url, "caBundle": ca_bundle},
         "namespaceSelector": {"matchLabels": dict(namespaces)},
         "matchConditions": [],
@@ -67,7 +69,7 @@ def configuration(ours: Mapping[str, Any], url: str, ca_bundle: str, namespaces:
     return {
         "apiVersion": ours["apiVersion"],
         "kind": ours["kind"],
-        "metadata": {"name": "constant"},
+        "metadata": {"name": name},
         "webhooks": [hook],
     }
 

@@ -1,6 +1,6 @@
 """EDGE: the scenarios that create pods."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -60,23 +60,41 @@ def burst(
 
 
 def latency(stand: Stand, count: int, for_s: float) -> Latency:
+    """Rounds of 20 pods/s beside a constant answer, and how the medians compare."""
+    made = in_turn(stand, (OURS, ANOTHER, CONSTANT, NONE), count, for_s)
+    rows = pooled(made, count, for_s)
+    by_mode = {row.mode: row.figures.median_ms for row in rows}
+    pairs = zip(made[OURS].made, made[CONSTANT].made, strict=True)
+    ratio, another = (by_mode[mode] / by_mode[CONSTANT] for mode in (OURS, ANOTHER))
+    return Latency(rows, ratio, tuple(_median_ms(a) / _median_ms(b) for a, b in pairs), another)
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """What one mode came to: its pods, round by round, and what failures said."""
+
+    made: list[list[Created]]
+    said: list[str]
+
+
+def in_turn(stand: Stand, modes: Sequence[str], count: int, for_s: float) -> dict[str, Turns]:
     """Rounds of 20 pods/s, every mode in every round; a first round, of which nothing is kept, warms all up."""
-    made: dict[str, list[list[Created]]] = {mode: [] for mode in MODES}
-    said: dict[str, list[str]] = {mode: [] for mode in MODES}
-    for number, order in enumerate(rounds(list(MODES), count + 1, SEED)):
+    made = {mode: Turns([], []) for mode in modes}
+    for number, order in enumerate(rounds(modes, count + 1, SEED)):
         note(f"round {number} of {count}: {', '.join(order)}", style="dim")
         for mode in order:
             seconds = for_s if number else 2.0
             row, some = burst(stand, "", mode, evenly(round(RATE_PER_S * seconds), seconds), 8)
             if number:
-                made[mode].append(some)
-                said[mode] += row.said
+                made[mode].made.append(some)
+                made[mode].said.extend(row.said)
+    return made
+
+
+def pooled(made: Mapping[str, Turns], count: int, for_s: float) -> tuple[Row, ...]:
+    """A row for each mode."""
     name = f"{RATE_PER_S}/s, {count} rounds of {for_s:g} s"
-    rows = tuple(Row(name, mode, _pooled(made[mode], mode), tuple(said[mode])) for mode in MODES)
-    by_mode = {row.mode: row.figures.median_ms for row in rows}
-    ratios = tuple(_median_ms(a) / _median_ms(b) for a, b in zip(made[OURS], made[CONSTANT], strict=True))
-    ratio, another = (by_mode[mode] / by_mode[CONSTANT] for mode in (OURS, ANOTHER))
-    return Latency(rows, ratio, ratios, another)
+    return tuple(Row(name, mode, _pooled(turns.made, mode), tuple(turns.said)) for mode, turns in made.items())
 
 
 def _pooled(made: list[list[Created]], mode: str) -> Figures:
@@ -102,13 +120,19 @@ def bursts(stand: Stand, minutes: int) -> list[Row]:
 
 def busiest(stand: Stand, flat_out_s: float, for_s: float) -> list[Row]:
     """What the API server can take in each mode, then 433/s, or what it took without a webhook if that is less."""
-    rows = []
-    for mode in (NONE, CONSTANT, OURS, OURS, CONSTANT, NONE):
-        name = f"16 connections, back to back for {flat_out_s:g} s"
-        note(f"{name}: {mode}", style="dim")
-        rows.append(burst(stand, name, mode, back_to_back(flat_out_s), 16)[0])
+    rows = flat_out(stand, (NONE, CONSTANT, OURS), flat_out_s)
     alone = sum(row.figures.per_s for row in rows if row.mode == NONE) / 2
     rate = min(BUSIEST_PER_S, int(alone))
     name = f"{rate}/s asked for {for_s:g} s, over {CONNECTIONS} connections"
     note(name, style="dim")
     return [*rows, burst(stand, name, OURS, evenly(round(rate * for_s), for_s), CONNECTIONS)[0]]
+
+
+def flat_out(stand: Stand, modes: Sequence[str], for_s: float) -> list[Row]:
+    """As many pods as the API server takes in each mode, one after the other, there and back."""
+    rows = []
+    for mode in (*modes, *reversed(modes)):
+        name = f"16 connections, back to back for {for_s:g} s"
+        note(f"{name}: {mode}", style="dim")
+        rows.append(burst(stand, name, mode, back_to_back(for_s), 16)[0])
+    return rows

@@ -5,7 +5,7 @@ import os
 import platform
 import subprocess
 from base64 import b64decode, b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -32,11 +32,14 @@ from tests.cluster.profile import parse_profile
 from tests.cluster.state import Cluster, Process
 
 OURS, ANOTHER, CONSTANT, NONE = "podsla", "podsla, each pod another", "constant", "no webhook"
+GO, POLICY = "Go webhook", "CEL policy"
 # By mode: its namespace, that namespace's labels, and the domain of its pods' keys, in place of podsla's.
 MODES: Final[Mapping[str, tuple[str, Mapping[str, str], str]]] = {
     OURS: ("bench-podsla", {}, DOMAIN),
     ANOTHER: ("bench-another", {}, DOMAIN),
     CONSTANT: ("bench-constant", {"example.com/webhook": "constant"}, "example.com/"),
+    GO: ("bench-go", {"example.com/webhook": "go"}, "example.com/"),
+    POLICY: ("bench-policy", {"example.com/webhook": "policy"}, "example.com/"),
     NONE: ("bench-none", {}, "example.com/"),
 }
 _never_asked: Final = count(600_000)
@@ -108,27 +111,33 @@ def pods_of(mode: str) -> Iterator[dict[str, Any]]:
 
 def start_constant(stand: Stand) -> None:
     """Ask podsla once, and start the webhook that answers the same for ever."""
-    cluster = stand.cluster
-    (cluster.folder / "answer.json").write_bytes(in_domain(ask_once(stand), MODES[CONSTANT][2]))
-    write_pair(cluster.pki, "constant", Authority.load(cluster.pki).issue("constant", addresses=[LOOPBACK]))
-    port = free_ports(["constant"], cluster.ports.values())["constant"]
-    files = [cluster.pki / "constant.crt", cluster.pki / "constant.key", cluster.folder / "answer.json"]
+    (stand.cluster.folder / "answer.json").write_bytes(in_domain(ask_once(stand), MODES[CONSTANT][2]))
     python = Path(PODSLA).parent / "python"
-    start(cluster, "constant", [python, "-m", "bench.cluster.constant", str(port), *files], cwd=ROOT)
+    start_webhook(stand, CONSTANT, [python, "-m", "bench.cluster.constant"], "answer.json")
+
+
+def start_webhook(stand: Stand, mode: str, program: Sequence[str | Path], file: str) -> None:
+    """Start `PROGRAM PORT CERTIFICATE KEY FILE`, wait until it answers, and send it the pods of a mode."""
+    cluster, (_, labels, _) = stand.cluster, MODES[mode]
+    name = labels["example.com/webhook"]
+    write_pair(cluster.pki, name, Authority.load(cluster.pki).issue(name, addresses=[LOOPBACK]))
+    port = free_ports([name], cluster.ports.values())[name]
+    files = [cluster.pki / f"{name}.crt", cluster.pki / f"{name}.key", cluster.folder / file]
+    process = start(cluster, name, [*program, str(port), *files], cwd=ROOT)
     pool = urllib3.PoolManager(ca_certs=str(cluster.pki / "ca.crt"), retries=False)
     url = f"https://{LOOPBACK}:{port}/mutate"
     body = orjson.dumps(review())
 
     def answers() -> bool:
         try:
-            return pool.request("POST", url, body=body).status == 200
+            return pool.request("POST", url, body=body, headers=_JSON).status == 200
         except urllib3.exceptions.HTTPError as error:
             raise OSError(str(error)) from error
 
-    wait_ready(cluster, "the constant webhook", answers)
+    wait_ready(cluster, f"the webhook of mode {mode}", answers, process)
     ours = stand.api.get(MUTATING_WEBHOOKS, "podsla") or {}
     bundle = b64encode((cluster.pki / "ca.crt").read_bytes()).decode()
-    stand.api.create(MUTATING_WEBHOOKS, configuration(ours, url, bundle, MODES[CONSTANT][1]))
+    stand.api.create(MUTATING_WEBHOOKS, configuration(ours, name, url, bundle, labels))
 
 
 def ask_once(stand: Stand) -> bytes:

@@ -127,6 +127,7 @@ def step_clocks(stand: Stand) -> None:
     replaced, port = next(iter(stand.replicas)), stand.start_replica(clocks[1])
     stand.end_replica(replaced)
 
+    assert _issued(stand, LEAF_SECRET) == before, "it is not due yet"
     _set(clocks, FORWARD)
     eventually(lambda: _issued(stand, LEAF_SECRET) != before, "it is renewed by the wall clock", WAIT_S)
     eventually(lambda: _served(port) != before, "the replica takes it over", WAIT_S)
@@ -149,7 +150,8 @@ def _age_leaf(stand: Stand) -> int | None:
     ca, leaf = (stand.api.get(SECRETS, name, NAMESPACE) or {} for name in (CA_SECRET, LEAF_SECRET))
     pair = parse_pair(*(b64decode(ca["data"][file]) for file in (CERTIFICATE_FILE, KEY_FILE)))
     made = datetime.now(UTC) + FORWARD[0] / 5 - ((LEAF_LIFE + BACKDATED) * 2 / 3 - BACKDATED)
-    aged = issue_leaf(pair, (f"{SERVICE}.{NAMESPACE}.svc", LOOPBACK), made)
+    names = [f"{SERVICE}.{NAMESPACE}.{domain}" for domain in ("svc", "svc.cluster.local")]
+    aged = issue_leaf(pair, [*names, LOOPBACK], made)
     files = {CERTIFICATE_FILE: aged.cert_pem, KEY_FILE: aged.key_pem}
     data = {**leaf["data"], **{file: b64encode(text).decode() for file, text in files.items()}}
     stand.api.replace(SECRETS, {**leaf, "data": data}, NAMESPACE)

@@ -1,0 +1,168 @@
+"""EDGE: what others do the same mutation with, for one class that is fixed: a webhook in Go, and a policy in CEL."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from base64 import b64decode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from bench.cluster.create import Row, flat_out, in_turn, pooled
+from bench.cluster.stand import CONSTANT, GO, MODES, NONE, OURS, POLICY, Stand, pod_of, start_webhook
+from bench.proc import resident_mib
+from kube.api import Resource
+from kube.kinds import PODS
+from podsla.output import note
+from tests.cluster.binaries import cache_folder
+from tests.cluster.processes import wait_ready
+from tests.cluster.state import ClusterError
+
+PEERS: Final = Path(__file__).parents[1] / "peers"
+SIDE_BY_SIDE: Final = (OURS, CONSTANT, GO, POLICY, NONE)
+FLOOR: Final = "600k"  # of class net-intensive
+POLICIES: Final = Resource("admissionregistration.k8s.io/v1", "mutatingadmissionpolicies")
+BINDINGS: Final = Resource("admissionregistration.k8s.io/v1", "mutatingadmissionpolicybindings")
+
+
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """What was measured; *mib* is the memory of each webhook afterwards, of all its processes."""
+
+    rows: tuple[Row, ...]
+    mib: Mapping[str, float]
+
+
+def peers(stand: Stand, count: int, for_s: float, flat_out_s: float) -> Peers:
+    """Everybody in turn, in one run."""
+    start_peers(stand)
+    rows = [*pooled(in_turn(stand, SIDE_BY_SIDE, count, for_s), count, for_s)]
+    rows += flat_out(stand, SIDE_BY_SIDE, flat_out_s)
+    names = {OURS: "podsla-webhook", CONSTANT: "constant", GO: "go"}
+    return Peers(tuple(rows), {mode: resident_mib(stand.process(name).pid) for mode, name in names.items()})
+
+
+def start_peers(stand: Stand) -> None:
+    """Start them, and make sure that they do to the pod what podsla does to it."""
+    answer = orjson.loads((stand.cluster.folder / "answer.json").read_bytes())
+    fixed = fixed_class(json.loads(b64decode(answer["response"]["patch"])), MODES[GO][2])
+    (stand.cluster.folder / "class.json").write_text(json.dumps(fixed))
+    start_webhook(stand, GO, [build()], "class.json")
+    for resource, body in zip((POLICIES, BINDINGS), policy(fixed, MODES[POLICY][1]), strict=True):
+        stand.api.create(resource, body)
+    for mode in (GO, POLICY):
+        wait_ready(stand.cluster, f"mode {mode} writes what podsla does", partial(_are_alike, stand, CONSTANT, mode))
+
+
+def _are_alike(stand: Stand, one: str, other: str) -> bool:
+    return written(stand, one) == written(stand, other)
+
+
+def written(stand: Stand, mode: str) -> tuple[Any, ...]:
+    """Create the pod in a dry run, and read what somebody wrote into it."""
+    namespace, _, domain = MODES[mode]
+    made = stand.api.call("POST", PODS.path(namespace), {"dryRun": "All"}, pod_of(mode))
+    resources = [container["resources"] for container in made["spec"]["containers"]]
+    labels, annotations = made["metadata"]["labels"], made["metadata"]["annotations"]
+    return labels.get(f"{domain}size"), annotations.get(f"{domain}record"), resources, made["spec"].get("affinity")
+
+
+def fixed_class(patch: Sequence[Mapping[str, Any]], domain: str) -> dict[str, Any]:
+    """Make what podsla wrote into the pod of the bench a class that has that size alone."""
+    added = {each["path"]: each["value"] for each in patch if each["op"] == "add"}
+    key = domain.replace("/", "~1")
+    record = json.loads(added[f"/metadata/annotations/{key}record"])
+    figures = {name: one["offer"] for name, one in record["dimensions"].items()}
+    return {
+        "Name": record["class"],
+        "Size": record["size"],
+        "Record": added[f"/metadata/annotations/{key}record"],
+        "Domain": domain,
+        "CPU": figures["vcpu"],
+        "Memory": figures["memory"],
+        "PPS": figures["network.pps"],
+        "Floor": FLOOR,
+        "Affinity": added["/spec/affinity"],
+    }
+
+
+def policy(fixed: Mapping[str, Any], namespaces: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """
+    Write a MutatingAdmissionPolicy and its binding that do the same, but for what CEL cannot.
+
+    It adds no demands of containers up, so it never says that the size does not hold the pod.
+    """
+    domain = fixed["Domain"]
+    asked, floor = f"object.metadata.annotations[{cel(domain + 'min-pps')}]", cel(fixed["Floor"])
+    operations = [
+        ("/metadata/labels/", "size", cel(fixed["Size"])),
+        ("/metadata/annotations/", "record", cel(fixed["Record"])),
+        ("/spec/containers/0/resources/requests/", "pps", "variables.pps"),
+        ("/spec/containers/0/resources/limits/", "pps", "variables.pps"),
+    ]
+    added = [
+        f'JSONPatch{{op: "add", path: {cel(path)} + jsonpatch.escapeKey({cel(domain + key)}), value: {value}}}'
+        for path, key, value in operations
+    ]
+    added.append(f'JSONPatch{{op: "add", path: "/spec/affinity", value: {cel(fixed["Affinity"])}}}')
+    head = {"apiVersion": POLICIES.group_version, "metadata": {"name": "peer"}}
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"]}
+    spec = {
+        "failurePolicy": "Fail",
+        "reinvocationPolicy": "Never",
+        "matchConstraints": {"namespaceSelector": {"matchLabels": dict(namespaces)}, "resourceRules": [rule]},
+        "matchConditions": [
+            {
+                "name": "names-the-class",
+                "expression": f"object.metadata.annotations[{cel(domain + 'class')}] == {cel(fixed['Name'])}",
+            }
+        ],
+        "variables": [
+            {"name": "pps", "expression": f"quantity({asked}).isGreaterThan(quantity({floor})) ? {asked} : {floor}"}
+        ],
+        "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": f"[{', '.join(added)}]"}}],
+    }
+    binding = {**head, "kind": "MutatingAdmissionPolicyBinding", "spec": {"policyName": "peer"}}
+    return {**head, "kind": "MutatingAdmissionPolicy", "spec": spec}, binding
+
+
+def cel(value: Any) -> str:
+    """Write a value of JSON in CEL, where values of one map may be of several types if each is called dynamic."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(key)}: dyn({cel(one)})" for key, one in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(cel, value)) + "]"
+    return json.dumps(value)
+
+
+def build() -> Path:
+    """
+    Build the webhook in Go once; it stays beside the cluster's programs.
+
+    Raises:
+        ClusterError: There is no Go, or it cannot build it.
+    """
+    files = [PEERS / name for name in ("go.mod", "go.sum", "main.go")]
+    pinned = hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:16]
+    made = cache_folder() / "binaries" / f"peers-{pinned}" / "webhook"
+    if made.exists():
+        return made
+    note("building the webhook in Go …", style="dim")
+    go = shutil.which("go") or "/usr/local/go/bin/go"
+    made.parent.mkdir(parents=True, exist_ok=True)
+    written = made.with_suffix(f".{os.getpid()}")
+    argv = [go, "build", "-trimpath", "-ldflags", "-s -w", "-o", str(written), "."]
+    env = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOWORK": "off"}
+    try:
+        done = subprocess.run(argv, cwd=PEERS, env=env, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise ClusterError(f"cannot build {PEERS}: {error}; install Go and put it on PATH") from None
+    if done.returncode:
+        raise ClusterError(f"cannot build {PEERS}; go says:\n{done.stderr[-2000:]}")
+    return written.replace(made)
