@@ -85,6 +85,12 @@ class Lending:
         bound = [one for one in found if one["spec"].get("nodeName") and "deletionTimestamp" not in one["metadata"]]
         return sorted(one["metadata"]["name"] for one in bound)
 
+    def until_cold(self) -> None:
+        """Keep nothing ready any more, and wait until nothing is left of what was."""
+        self.keep_ready(None)
+        warm = {"labelSelector": "podsla.io/placeholder=warm"}
+        eventually(lambda: not list(self.api.list(PODS, self.namespace, **warm)), "nothing is kept ready", 30)
+
     def ask(self, name: str, pod: str, namespace: str = "", **spec: Any) -> None:
         """Create an attachment."""
         body = {**HEAD, "metadata": {"name": name}, "spec": {"podName": pod, **spec}}

@@ -263,5 +263,6 @@ def test_a_controller_that_dies_after_every_write_gets_there(lending: Lending) -
     eventually(lambda: life(lending) == "" and lending.warm(), "another is ready", 60)
     lending.keep_ready(None)
     eventually(lambda: life(lending) == "" and not lending.warm(), "it is given back", 60)
+    lending.until_cold()
     assert [write for write in writes("attachments", "warm") if not write.is_among(SITES)] == []
     assert agent.most == {ONE: 1}

@@ -43,8 +43,10 @@ def test_what_is_kept_ready_is_handed_to_one_of_two_and_made_anew(lending: Lendi
         eventually(lambda: lending.warm() not in ([], [kept]), "another is ready", 30)
     assert agent.most == {TWO: 2}
 
+    assert len(lending.warm()) == 1
     delete_warm(lending.api)
     assert lending.warm() == [], "nobody else would end it once podsla is uninstalled"
+    lending.until_cold()
 
 
 def test_an_attachment_comes_before_what_its_namespace_keeps_ready(lending: Lending) -> None:
@@ -63,9 +65,10 @@ def test_an_attachment_comes_before_what_its_namespace_keeps_ready(lending: Lend
         lending.until("two", Type.ATTACHED)
 
         assert lending.warm() == []
-        lending.keep_ready(None)
+        lending.until_cold()
         lending.release("two")
         ended(lending, "two", Type.RELEASED, "Released")
+        lending.until_cold()
 
 
 def test_quota_bounds_what_is_kept_ready_and_an_attachment_elsewhere_gets_it(lending: Lending) -> None:
@@ -85,7 +88,6 @@ def test_quota_bounds_what_is_kept_ready_and_an_attachment_elsewhere_gets_it(len
         lending.until("c", Type.ATTACHED)
         assert lending.warm() == []
 
-        lending.keep_ready(None)
         lending.release("c")
         ended(lending, "c", Type.RELEASED, "Released")
-        eventually(lambda: not lending.warm(), "nothing is kept", 30)
+        lending.until_cold()
