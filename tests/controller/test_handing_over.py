@@ -7,11 +7,13 @@ never open to two pods is the model's to find out, since nothing here is seen as
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from copy import deepcopy
 from itertools import count
 from types import SimpleNamespace
 from typing import Any, Final, cast
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -46,6 +48,10 @@ def merged(old: Any, patch: Any) -> Any:
     return found
 
 
+class Died(BaseException):
+    """Stands for the controller's process dying: nothing may catch it."""
+
+
 class Store(Api):
     """Objects by path, and what the API server does with them."""
 
@@ -53,10 +59,18 @@ class Store(Api):
         self.objects: dict[str, Object] = {}
         self.numbers, self.may_write = count(1), lambda: True
         self.before_patch: Callable[[str], None] = lambda _: None
+        self.lives_for: int | None = None  # writes, after the last of which the process dies
 
     def call(self, method: str, path: str, query: Any = None, body: Any = None, *_: Any, **__: Any) -> Object:
         """Answer as the API server does."""
-        path = path.removesuffix("/status")
+        answer = self._answer(method, path.removesuffix("/status"), body)
+        if method != "GET" and not path.endswith("/events") and self.lives_for is not None:
+            self.lives_for -= 1
+            if not self.lives_for:
+                raise Died
+        return answer
+
+    def _answer(self, method: str, path: str, body: Any) -> Object:
         if method == "PATCH":
             self.before_patch(path)
         if method == "POST":
@@ -346,3 +360,35 @@ def test_a_leader_that_wakes_up_gives_back_nothing_that_was_handed_over_since() 
     world.reconcile(1, looks=False)
 
     world.what_is_open_is_reserved_for_it_alone()
+
+
+@pytest.mark.parametrize(
+    "writes", range(1, 9)
+)  # settled, chosen, handed over, its UID, Scheduled; and what comes after
+def test_whoever_comes_next_goes_on_wherever_a_controller_died(writes: int) -> None:
+    """In the middle of handing over, of giving back and of making anew."""
+    world = Handing()
+    world.ask_to_keep("1")
+    world.reconcile(0, looks=True)
+    world.schedule()
+    (kept,) = world.store.placeholders()
+    world.ask("a", 1)
+    world.ask("b", 1)
+    world.store.lives_for = writes
+    with suppress(Died):
+        world.reconcile(0, looks=True)
+    world.store.lives_for = None
+    world.what_is_open_is_reserved_for_it_alone()
+
+    world.leaders[0] = Leader(world.store)
+    for _ in range(3):
+        world.reconcile(0, looks=True)
+        world.schedule()
+        world.attach_and_take_back()
+
+    names = sorted(one.reserving for one in world.store.attachments())
+    assert kept["metadata"]["name"] in names, "what was ready went to one of the two"
+    assert len(world.open) == 2
+    assert len(world.store.placeholders()) == 2
+    world.what_is_open_is_reserved_for_it_alone()
+    world.teardown()
