@@ -192,6 +192,17 @@ class Attachment:
         return any(self.status.has(kind) for kind in Type)
 
     @property
+    def reserving(self) -> str:
+        """The name of the pod that reserves for it, or will."""
+        return self.status.placeholder.name if self.status.placeholder is not None else placeholder_name(self.uid)
+
+    @property
+    def awaits_warm(self) -> bool:
+        """A warm placeholder was chosen for it, and is not known to be its own yet."""
+        intent = self.status.placeholder
+        return intent is not None and not intent.uid and intent.name != placeholder_name(self.uid)
+
+    @property
     def finished_s(self) -> float | None:
         """When it ended, since 1970; None: it has not."""
         for kind in (Type.FAILED, Type.RELEASED):

@@ -31,9 +31,18 @@ class Ledger:
     day: str = ""
     held: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
-    def noted_s(self, attachment: Attachment) -> int:
-        """Say what stands in it of an attachment."""
-        return self.held.get(attachment.namespace, {}).get(attachment.uid, 0)
+    def noted_s(self, one: "Attachment | KeptReady") -> int:
+        """Say what stands in it of an attachment, or of what is kept ready."""
+        return self.held.get(one.namespace, {}).get(one.uid, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptReady:
+    """A GPU that a namespace keeps ready: the UID of the pod that reserves it, and since when, since 1970."""
+
+    namespace: str
+    uid: str
+    since_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +99,15 @@ def held_today_s(attachment: Attachment, noted_s: int, now_s: float) -> int:
     return max(noted_s, int(end_s - begin_s) * attachment.spec.count)
 
 
-def bring_up_to(ledger: Ledger, attachments: Iterable[Attachment], now_s: float) -> Ledger:
-    """Count what is held now; what stands in the ledger of attachments that are gone stays there for the day."""
+def bring_up_to(
+    ledger: Ledger, attachments: Iterable[Attachment], now_s: float, ready: Iterable[KeptReady] = ()
+) -> Ledger:
+    """
+    Count what is held now; what stands in the ledger of attachments that are gone stays there for the day.
+
+    Args:
+        ready: What is kept for the next attachment is held, too.
+    """
     day = day_of(now_s)
     held = {name: dict(each) for name, each in ledger.held.items()} if ledger.day == day else {}
     for attachment in attachments:
@@ -99,12 +115,17 @@ def bring_up_to(ledger: Ledger, attachments: Iterable[Attachment], now_s: float)
         figure_s = held_today_s(attachment, own.get(attachment.uid, 0), now_s)
         if figure_s:
             held[attachment.namespace] = {**own, attachment.uid: figure_s}
+    for one in ready:
+        own = held.get(one.namespace, {})
+        since_midnight_s = int(now_s - max(one.since_s, day_ends_s(now_s) - DAY_S))
+        held[one.namespace] = {**own, one.uid: max(own.get(one.uid, 0), since_midnight_s)}
     return Ledger(day, held)
 
 
-def is_due(old: Ledger, new: Ledger, attachments: Iterable[Attachment]) -> bool:
+def is_due(old: Ledger, new: Ledger, attachments: Iterable[Attachment], ready: Iterable[KeptReady] = ()) -> bool:
     """Say whether it must be written: a day begins, an attachment has ended, or one has held a minute more."""
     late_s = [(new.noted_s(one) - old.noted_s(one), one.is_finished) for one in attachments]
+    late_s += [(new.noted_s(one) - old.noted_s(one), False) for one in ready]
     return old.day != new.day or any(s >= NOTE_EVERY_S or (s > 0 and ended) for s, ended in late_s)
 
 

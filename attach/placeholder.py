@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from attach.api import KIND, Attachment, Object, placeholder_name
-from catalog.keys import CLASS, OPT_OUT, PLACEHOLDER
+from catalog.keys import CLASS, OPT_OUT, PLACEHOLDER, WARM
 from catalog.schema import API_VERSION
 
 PRIORITY_CLASS: Final = "podsla-placeholder"
@@ -21,7 +21,7 @@ class Pod:
     A pod, as far as reserving is concerned.
 
     Attributes:
-        attachment: The UID of the attachment that it reserves for; "": it is no placeholder.
+        attachment: The UID of the attachment that it reserves for; `WARM`: of none yet; "": it is no placeholder.
         owner: The UID of the object that controls it.
         ended: Its phase says that none of its containers runs, or will.
         why: What its status says of the reason for that, or of its not being scheduled.
@@ -46,6 +46,11 @@ class Pod:
     def ended(self) -> bool:
         """Whether it has run to its end, or was refused by its node."""
         return self.phase in ("Succeeded", "Failed")
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it may be handed to an attachment: it reserves for none, and is not about to go."""
+        return self.attachment == WARM and not self.deleting and not self.ended
 
     @property
     def containers(self) -> tuple[str, ...]:
@@ -81,8 +86,19 @@ def read_pod(thing: Object) -> Pod:
 
 def placeholder(attachment: Attachment, target: Pod, image: str) -> dict[str, Any]:
     """Write the pod that reserves for an attachment, on the node of its target."""
-    reserved = {attachment.spec.resource: str(attachment.spec.count)}
-    owner = {
+    name, owner = placeholder_name(attachment.uid), {"ownerReferences": [owner_of(attachment)]}
+    metadata = {**_metadata(name, attachment.namespace, attachment.uid), **owner}
+    return _pod(metadata, {attachment.spec.resource: str(attachment.spec.count)}, target, image)
+
+
+def warm_placeholder(name: str, namespace: str, resource: str, beside: Pod, image: str) -> dict[str, Any]:
+    """Write a pod that reserves one GPU for whoever of its namespace asks next on the node of *beside*."""
+    return _pod(_metadata(name, namespace, WARM), {resource: "1"}, beside, image)
+
+
+def owner_of(attachment: Attachment) -> dict[str, Any]:
+    """Write the owner reference of an attachment's placeholder."""
+    return {
         "apiVersion": API_VERSION,
         "kind": KIND,
         "name": attachment.name,
@@ -90,17 +106,23 @@ def placeholder(attachment: Attachment, target: Pod, image: str) -> dict[str, An
         "controller": True,
         "blockOwnerDeletion": True,
     }
+
+
+def _metadata(name: str, namespace: str, label: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "namespace": namespace,
+        "labels": {PLACEHOLDER: label, "sidecar.istio.io/inject": "false"},
+        "annotations": {CLASS: OPT_OUT, "sidecar.istio.io/inject": "false", "linkerd.io/inject": "disabled"},
+    }
+
+
+def _pod(metadata: Mapping[str, Any], reserved: Mapping[str, str], target: Pod, image: str) -> dict[str, Any]:
     on_node = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [target.node]}]}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {
-            "name": placeholder_name(attachment.uid),
-            "namespace": attachment.namespace,
-            "labels": {PLACEHOLDER: attachment.uid, "sidecar.istio.io/inject": "false"},
-            "annotations": {CLASS: OPT_OUT, "sidecar.istio.io/inject": "false", "linkerd.io/inject": "disabled"},
-            "ownerReferences": [owner],
-        },
+        "metadata": metadata,
         "spec": {
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": GRACE_S,
@@ -127,7 +149,7 @@ def placeholder(attachment: Attachment, target: Pod, image: str) -> dict[str, An
                     "args": ["gpu", "hold"],
                     # It holds the GPU and never uses it, whatever a runtime makes of that resource.
                     "env": [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}],
-                    "resources": {"requests": _REQUESTS | reserved, "limits": _LIMITS | reserved},
+                    "resources": {"requests": {**_REQUESTS, **reserved}, "limits": {**_LIMITS, **reserved}},
                     "securityContext": {
                         "allowPrivilegeEscalation": False,
                         "readOnlyRootFilesystem": True,
@@ -144,12 +166,11 @@ def is_own(pod: Pod, attachment: Attachment) -> bool:
     return pod.attachment == attachment.uid and pod.owner == attachment.uid
 
 
-def mutation(pod: Pod, attachment: Attachment) -> str:
+def mutation(pod: Pod, resource: str, count: int) -> str:
     """Say what another webhook made of a placeholder that keeps it from reserving what was asked; "" where nothing."""
     if pod.containers != (CONTAINER,):
         return f"it came back with containers {', '.join(pod.containers)}, and was sent with {CONTAINER}"
-    asked = str(attachment.spec.count)
-    found = str(pod.demands[0][1].get(attachment.spec.resource, "nothing"))
-    if found != asked:
-        return f"it came back with a request of {found} {attachment.spec.resource}, and was sent with {asked}"
+    found = str(pod.demands[0][1].get(resource, "nothing"))
+    if found != str(count):
+        return f"it came back with a request of {found} {resource}, and was sent with {count}"
     return ""

@@ -4,10 +4,13 @@ What the controller does next for an attachment. Pure: it is told all that was s
 The finalizer goes on before anything else; the placeholder's name stands in the status before the placeholder is made,
 and its UID there is what lets the agent count on it. From when a placeholder is bound to its node on, the agent has the
 word; the controller ends only what never got there.
+
+A warm placeholder stands already, and becomes the attachment's by one write on it: its name in the status comes before
+that write, and its UID after.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from attach.api import Attachment, Condition, Type, placeholder_name
@@ -48,6 +51,7 @@ class Seen:
         placeholder: The pod that has the placeholder's name.
         refused: Why the API server would not have the placeholder; "" where it was not asked.
         over_quota: Whether that may pass.
+        warm: A warm placeholder that it may have; None: there is none for it.
         next: Whether it may reserve now.
         position: Its place among those that wait, from 1.
         missing_s: For how long the placeholder has been missing.
@@ -63,6 +67,7 @@ class Seen:
     next: bool
     position: int
     now_s: float
+    warm: Pod | None = None
     refused: str = ""
     over_quota: bool = False
     missing_s: float = 0.0
@@ -97,6 +102,13 @@ class Reserve:
 
 
 @dataclass(frozen=True, slots=True)
+class HandOver:
+    """Make a warm placeholder the attachment's, if it is still as it was seen."""
+
+    pod: Pod
+
+
+@dataclass(frozen=True, slots=True)
 class Withdraw:
     """Delete the placeholder, if it is still as it was seen."""
 
@@ -127,7 +139,7 @@ class Idle:
     for_s: float | None = None
 
 
-Action = Claim | Report | Reserve | Withdraw | TakeBack | Unclaim | Remove | Idle
+Action = Claim | Report | Reserve | HandOver | Withdraw | TakeBack | Unclaim | Remove | Idle
 
 
 def decide(attachment: Attachment, seen: Seen) -> Action:
@@ -139,6 +151,8 @@ def decide(attachment: Attachment, seen: Seen) -> Action:
     if attachment.with_agent and seen.node is not None:
         return _with_agent(attachment, seen)
     own = seen.placeholder is not None and is_own(seen.placeholder, attachment)
+    if attachment.awaits_warm and seen.placeholder is not None and not own:
+        return _hand_over(attachment, replace(seen, placeholder=None), seen.placeholder)
     if attachment.status.placeholder is not None and seen.placeholder is not None and not own:
         message = f"pod {seen.placeholder.name} has the name of the placeholder and is none; delete it and ask again"
         return _end(Type.FAILED, "PlaceholderForged", message)
@@ -151,6 +165,14 @@ def decide(attachment: Attachment, seen: Seen) -> Action:
     if seen.node is None:
         return _wait(attachment, "TargetNotRunning", f"pod {attachment.spec.pod_name} is on no node yet", 0)
     return _reserve(attachment, seen)
+
+
+def _hand_over(attachment: Attachment, seen: Seen, pod: Pod) -> Action:
+    """Take the warm placeholder that was chosen, unless nothing is wanted any more, or another has it by now."""
+    over = _over(attachment, seen)
+    if over is not None:
+        return _wind_up(attachment, seen, over)
+    return HandOver(pod) if pod.is_free and seen.spent is None else Report({"placeholder": None})
 
 
 def _with_agent(attachment: Attachment, seen: Seen) -> Action:
@@ -251,9 +273,13 @@ def _reserve(attachment: Attachment, seen: Seen) -> Action:
     if seen.withdrawn and pod is None and intent is not None:
         return Report({"placeholder": None})
     if intent is None:
+        if seen.warm is not None:
+            return Report({"placeholder": {"name": seen.warm.name}})
         if not seen.next:
             return _queued(attachment, seen)
         return Report({"placeholder": {"name": placeholder_name(attachment.uid)}})
+    if pod is None and attachment.awaits_warm:
+        return Report({"placeholder": None})
     if pod is None and not intent.uid:
         return _refused(attachment, seen) if seen.refused else Reserve()
     if pod is None or (intent.uid and pod.uid != intent.uid):
@@ -262,7 +288,7 @@ def _reserve(attachment: Attachment, seen: Seen) -> Action:
         message = f"pod {intent.name} is gone before its node had it: deleted, evicted or preempted; ask again"
         return _end(Type.FAILED, "PlaceholderLost", message)
     if not intent.uid:
-        changed = mutation(pod, attachment)
+        changed = mutation(pod, attachment.spec.resource, attachment.spec.count)
         if changed:
             message = f"pod {pod.name}: {changed}; another webhook changed it, which must leave it alone"
             return _end(Type.FAILED, "PlaceholderMutated", message)
@@ -319,3 +345,16 @@ def _wait(attachment: Attachment, reason: Reason, message: str, position: int) -
 
 def _end(kind: Type, reason: Reason, message: str) -> Report:
     return Report({"queuePosition": 0}, (Condition(kind, True, reason, message),))
+
+
+def waits(attachment: Attachment) -> bool:
+    """Tell whether an attachment waits for its turn."""
+    over = attachment.is_finished or attachment.deleting or attachment.spec.release
+    return not over and attachment.finalized and attachment.status.placeholder is None
+
+
+def is_pending(attachment: Attachment, pod: Pod | None) -> bool:
+    """Tell whether a placeholder is on its way to the node: nobody else of its lane may overtake it."""
+    if attachment.is_finished or attachment.status.placeholder is None:
+        return False
+    return not attachment.with_agent and not (pod is not None and pod.node)

@@ -12,6 +12,7 @@ MIN_PREFIX: Final = f"{DOMAIN}min-"
 # What users write on a namespace.
 DEFAULT_CLASS: Final = f"{DOMAIN}default-class"
 ENFORCE_TEMPLATES: Final = f"{DOMAIN}enforce-templates"
+WARM_GPUS: Final = f"{DOMAIN}warm-gpus"
 
 # What users write on a SpecCatalog: classes, with commas between, that may go although pods run in them.
 ALLOW_REMOVAL: Final = f"{DOMAIN}allow-removal"
@@ -26,10 +27,11 @@ REVISION: Final = f"{DOMAIN}revision"
 TARGET: Final = f"{DOMAIN}target"
 MERGED: Final = f"{DOMAIN}merged"
 
-# What stands on a GPUAttachment, and on the pod that reserves its GPUs: the attachment's UID.
+# What stands on a GPUAttachment, and on the pod that reserves its GPUs: the attachment's UID, or `warm`: of none yet.
 FORCE_RELEASE: Final = f"{DOMAIN}force-release"
 ATTACHMENT_FINALIZER: Final = f"{DOMAIN}gpu-attachment"
 PLACEHOLDER: Final = f"{DOMAIN}placeholder"
+WARM: Final = "warm"
 
 # What we write on overlays that we keep for Karpenter.
 OVERLAY: Final = f"{DOMAIN}overlay"

@@ -191,11 +191,13 @@ def _containers(spec: Mapping[str, Any], group: str) -> Iterable[Container]:
 
 def _variables(value: Any) -> Texts:
     """Read what a container says of the driver's libraries; of one name the last counts, as it does to the kubelet."""
-    found = {}
-    for each in list_at(value, "env"):
-        fields = mapping_at(each, "env[]")
-        if (name := fields.get("name")) in LIBRARY_VARIABLES:
-            found[str(name)] = NOT_KNOWN if fields.get("valueFrom") else str(fields.get("value") or "")
+    try:
+        ours = [each for each in list_at(value, "env") if each["name"] in LIBRARY_VARIABLES]
+    except (KeyError, TypeError):
+        raise PodError("env[] must be mappings with a name") from None
+    if not ours:
+        return ()
+    found = {each["name"]: NOT_KNOWN if each.get("valueFrom") else str(each.get("value") or "") for each in ours}
     return tuple(sorted(found.items()))
 
 

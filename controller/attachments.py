@@ -8,17 +8,34 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from attach.api import Attachment, Condition, Type, merge_conditions, parse_attachment, parse_time, placeholder_name
-from attach.placeholder import Pod, placeholder, read_pod
+from attach.api import Attachment, Condition, Type, merge_conditions, parse_attachment, parse_time
+from attach.placeholder import Pod, is_own, owner_of, placeholder, read_pod
 from attach.queue import Lane, Waiting, next_of, order
-from attach.reserve import Action, Claim, Idle, Node, Remove, Report, Reserve, Seen, TakeBack, Unclaim, Withdraw, decide
-from catalog.keys import ATTACHMENT_FINALIZER
+from attach.reserve import (
+    Action,
+    Claim,
+    HandOver,
+    Idle,
+    Node,
+    Remove,
+    Report,
+    Reserve,
+    Seen,
+    TakeBack,
+    Unclaim,
+    Withdraw,
+    decide,
+    is_pending,
+    waits,
+)
+from attach.warm import Ready, choose, read_ready
+from catalog.keys import ATTACHMENT_FINALIZER, PLACEHOLDER
 from catalog.problems import InvalidError
 from catalog.quantity import QuantityError, parse_integer
 from controller.budgets import Budgets
 from controller.metrics import Metrics
 from controller.serving import Serving
-from controller.world import Failures, World
+from controller.world import Failures, World, delete_seen
 from kube.api import ApiError, Object
 from kube.events import post
 from kube.kinds import GPU_ATTACHMENTS, PODS
@@ -51,10 +68,12 @@ class Attachments:
         self._missing_since_s: dict[str, float] = {}
         self._targets: dict[str, tuple[float, Object | None]] = {}
         self._read: dict[str, tuple[Object, Attachment]] = {}
+        self._ready: tuple[Ready, ...] = ()
 
     def reconcile(self) -> bool:
         """Bring every attachment as far as it goes now."""
         self._read, self.due_s = dict(self._readable()), LONGEST_S
+        self._ready = read_ready(self.world.placeholders.items())
         failures = Failures()
         with failures.noted():
             self.budgets.look(attachment for _, attachment in self._read.values())
@@ -68,6 +87,10 @@ class Attachments:
         self.metrics.attachments(Counter(_state(attachment) for _, attachment in self._read.values()))
         failures.end()
         return True
+
+    def all(self) -> tuple[Attachment, ...]:
+        """List them as they were left by the last round."""
+        return tuple(attachment for _, attachment in self._read.values())
 
     def _readable(self) -> list[tuple[str, tuple[Object, Attachment]]]:
         found = []
@@ -113,33 +136,36 @@ class Attachments:
         own = self.world.api.get(PODS, os.environ.get("HOSTNAME", "-"), self.world.namespace) if _in_cluster() else None
         return str(own["spec"]["containers"][0]["image"]) if own is not None else DEFAULT_IMAGE
 
-    def turn(self, attachment: Attachment, wall_s: float) -> tuple[bool, int]:
-        """Say whether an attachment may reserve now, and its place in its lane, from 1."""
+    def turn(self, attachment: Attachment, wall_s: float) -> tuple[bool, int, Pod | None]:
+        """Say whether an attachment may reserve now, its place in its lane, from 1, and what is kept ready for it."""
         lane = _lane(attachment)
         if not lane[0] or attachment.status.placeholder is not None:
-            return False, 0
+            return False, 0, None
         same = [other for _, other in self._read.values() if _lane(other) == lane]
         same = [other for other in same if other.uid != attachment.uid] + [attachment]
-        waiting = [Waiting(one.uid, one.namespace, one.created_s) for one in same if self._may_wait(one)]
+        line = [one for one in same if self._may_wait(one)]
+        warm = choose(attachment, line, self.all(), self._ready) if self._ready else None
+        waiting = [Waiting(one.uid, one.namespace, one.created_s) for one in line]
         served: dict[str, float] = {}
         for one in same:
             if one.status.placeholder is not None:
                 served[one.namespace] = max(served.get(one.namespace, 0.0), _served_s(one, wall_s))
         ordered = order(waiting, served)
-        pending = sum(_is_pending(one, self._placeholder(one)) for one in same)
+        pending = sum(is_pending(one, self.placeholder(one)) for one in same)
         now_s = time.monotonic()
         blocked = {uid for uid, until_s in self._not_before_s.items() if until_s > now_s}
         may = not pending and next_of(ordered, blocked) == attachment.uid
-        return may, ordered.index(attachment.uid) + 1 + pending if attachment.uid in ordered else 0
+        return may, ordered.index(attachment.uid) + 1 + pending if attachment.uid in ordered else 0, warm
 
     def _may_wait(self, attachment: Attachment) -> bool:
-        if not _waits(attachment):
+        if not waits(attachment):
             return False
         budget = self.budgets.of(attachment.namespace)
         return budget is None or not budget.spent
 
-    def _placeholder(self, attachment: Attachment) -> Pod | None:
-        found = self.world.placeholders.get(placeholder_name(attachment.uid), attachment.namespace)
+    def placeholder(self, attachment: Attachment) -> Pod | None:
+        """Find the pod that reserves for an attachment, as it was seen last."""
+        found = self.world.placeholders.get(attachment.reserving, attachment.namespace)
         return read_pod(found) if found is not None else None
 
     def missing_s(self, uid: str, *, missing: bool) -> float:
@@ -162,7 +188,8 @@ class Step:
         self.all, self.api, self.thing, self.attachment = all_, all_.world.api, thing, attachment
         self.name, self.namespace = attachment.name, attachment.namespace
         self.placeholder: Pod | None = None
-        self.looked = False
+        self.looked = ""  # for the pod of this name
+        self.passed: set[str] = set()  # warm ones that another has, or that are gone
         self.refused, self.over_quota, self.withdrawn = "", False, False
         found = all_.target(attachment)
         self.target_thing = found
@@ -173,7 +200,7 @@ class Step:
         attachment, wall_s = self.attachment, time.time()
         pod = self._look()
         uid = attachment.status.placeholder.uid if attachment.status.placeholder else ""
-        may, position = self.all.turn(attachment, wall_s)
+        may, position, warm = self.all.turn(attachment, wall_s)
         return Seen(
             target=self.target,
             node=self._node(),
@@ -181,6 +208,7 @@ class Step:
             next=may,
             position=position,
             now_s=wall_s,
+            warm=warm if warm is not None and warm.name not in self.passed else None,
             refused=self.refused,
             over_quota=self.over_quota,
             missing_s=self.all.missing_s(attachment.uid, missing=bool(uid) and (pod is None or pod.uid != uid)),
@@ -190,14 +218,15 @@ class Step:
         )
 
     def _look(self) -> Pod | None:
-        """Find the placeholder; what is not seen here yet is asked for, where one may be."""
-        if self.looked:
+        """Find the placeholder; what is not seen here yet, as it is by now, is asked for, where one may be."""
+        name = self.attachment.reserving
+        if self.looked == name:
             return self.placeholder
-        name = placeholder_name(self.attachment.uid)
-        found = self.all.world.placeholders.get(name, self.namespace)
-        if found is None and self.attachment.finalized and self.attachment.status.placeholder is not None:
+        seen, may_be = self.all.placeholder(self.attachment), self.attachment.status.placeholder is not None
+        if self.attachment.finalized and may_be and not (seen is not None and is_own(seen, self.attachment)):
             found = self.api.get(PODS, name, self.namespace)
-        self.placeholder, self.looked = read_pod(found) if found is not None else None, True
+            seen = read_pod(found) if found is not None else None
+        self.placeholder, self.looked = seen, name
         return self.placeholder
 
     def _node(self) -> Node | None:
@@ -222,6 +251,8 @@ class Step:
                 return self._report(dict(fields), conditions)
             case Reserve():
                 return self._reserve()
+            case HandOver(pod):
+                return self._hand_over(pod)
             case Withdraw(pod):
                 return self._withdraw(pod)
             case TakeBack(message):
@@ -230,7 +261,7 @@ class Step:
                 left = [one for one in self.thing["metadata"].get("finalizers") or () if one != ATTACHMENT_FINALIZER]
                 return self._patch({"metadata": {"finalizers": left}})
             case Remove():
-                self._delete(GPU_ATTACHMENTS.path(self.namespace, self.name), {"uid": self.attachment.uid})
+                delete_seen(self.api, GPU_ATTACHMENTS.path(self.namespace, self.name), {"uid": self.attachment.uid})
         return False
 
     def _claim(self, owner: Pod | None) -> bool:
@@ -242,6 +273,8 @@ class Step:
 
     def _report(self, fields: dict[str, Any], conditions: tuple[Condition, ...]) -> bool:
         attachment, before = self.attachment, self.attachment.status
+        if attachment.awaits_warm and fields.get("placeholder", True) is None:
+            self.passed.add(attachment.reserving)
         if conditions:
             merged = merge_conditions(before.conditions, conditions, attachment.generation, datetime.now(UTC))
             fields["conditions"] = merged
@@ -296,33 +329,32 @@ class Step:
             self.placeholder = read_pod(self.api.create(PODS, body, self.namespace))
         except ApiError as error:
             if error.reason == "AlreadyExists":
-                self.looked = False
+                self.looked = ""
                 return self._look() is not None
             if error.status not in (400, 403, 404, 422) or "cannot create resource" in str(error):
                 raise
             self.refused, self.over_quota = str(error).partition(": ")[2], "exceeded quota" in str(error)
         return True
 
+    def _hand_over(self, pod: Pod) -> bool:
+        """Make a warm placeholder this attachment's; one that has changed since is looked at again."""
+        own = {"labels": {PLACEHOLDER: self.attachment.uid}, "ownerReferences": [owner_of(self.attachment)]}
+        body = {"metadata": {"resourceVersion": pod.version, **own}}
+        try:
+            self.placeholder = read_pod(self.api.patch(PODS, pod.name, body, namespace=self.namespace))
+        except ApiError as error:
+            if error.status not in (404, 409):
+                raise
+            self.looked = ""
+        return True
+
     def _withdraw(self, pod: Pod) -> bool:
         """Delete the placeholder as it was seen: one that was bound to its node since stays."""
         same = {"uid": pod.uid, "resourceVersion": pod.version}
-        self.withdrawn = self._delete(PODS.path(self.namespace, pod.name), same)
+        self.withdrawn = delete_seen(self.api, PODS.path(self.namespace, pod.name), same, GRACE_S)
         found = self.api.get(PODS, pod.name, self.namespace)
         self.placeholder = read_pod(found) if found is not None else None
         return self.withdrawn or found is None
-
-    def _delete(self, path: str, preconditions: Mapping[str, str]) -> bool:
-        """Delete an object if it still is the one that was seen; False where it has changed or gone since."""
-        options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
-        if "pods" in path:
-            options["gracePeriodSeconds"] = GRACE_S
-        try:
-            self.api.call("DELETE", path, body=options)
-        except ApiError as error:
-            if error.status in (404, 409):
-                return False
-            raise
-        return True
 
 
 def _in_cluster() -> bool:
@@ -335,18 +367,6 @@ def _state(attachment: Attachment) -> str:
 
 def _lane(attachment: Attachment) -> Lane:
     return attachment.status.node, attachment.spec.resource
-
-
-def _waits(attachment: Attachment) -> bool:
-    over = attachment.is_finished or attachment.deleting or attachment.spec.release
-    return not over and attachment.finalized and attachment.status.placeholder is None
-
-
-def _is_pending(attachment: Attachment, pod: Pod | None) -> bool:
-    """Tell whether a placeholder is on its way to the node: nobody else of its lane may overtake it."""
-    if attachment.is_finished or attachment.status.placeholder is None:
-        return False
-    return not attachment.with_agent and not (pod is not None and pod.node)
 
 
 def _served_s(attachment: Attachment, wall_s: float) -> float:

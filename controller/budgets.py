@@ -19,6 +19,7 @@ from attach.budget import (
     render_ledger,
     used_s,
 )
+from attach.warm import kept_ready
 from catalog.model import Catalog
 from controller.serving import Serving
 from controller.world import World
@@ -51,6 +52,7 @@ class Budgets:
             ApiError: It could not be written.
         """
         listed, served = tuple(attachments), self.serving.current()
+        ready = kept_ready(self.world.placeholders.items())
         self._catalog, self._found = served.catalog if served is not None else None, {}
         thing = self.world.ledger.get(LEDGER, self.world.namespace)
         version = thing["metadata"]["resourceVersion"] if thing is not None else ""
@@ -58,8 +60,8 @@ class Budgets:
             self._kept = self._own[1]
         else:
             self._kept = self._read((thing or {}).get("data", {}).get(KEY, ""))
-        before, self.now = self.now, bring_up_to(self._kept, listed, time.time())
-        if not is_due(self._kept, self.now, listed):
+        before, self.now = self.now, bring_up_to(self._kept, listed, time.time(), ready)
+        if not is_due(self._kept, self.now, listed, ready):
             return
         if thing is None and before.day != self.now.day:
             lost = f"there is no ConfigMap {LEDGER}: what was held is forgotten with its attachment"

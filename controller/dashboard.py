@@ -58,7 +58,10 @@ PANELS: Final = (
         ("max(podsla_pods_not_sized)", "created without a size"),
     ]),
     Panel("How many nodes have a known size?", [("max by (known) (podsla_nodes)", "{{known}}")]),
-    Panel("Who borrows GPUs?", [("max by (state) (podsla_gpu_attachments)", "{{state}}")]),
+    Panel("Who borrows GPUs?", [
+        ("max by (state) (podsla_gpu_attachments)", "{{state}}"),
+        ("max by (state) (podsla_gpu_warm)", "kept ready: {{state}}"),
+    ]),
     Panel("Until when are certificates valid?", [
         ("min by (certificate) (podsla_certificate_expiry_timestamp_seconds) - time()", "{{certificate}}"),
     ], "s"),

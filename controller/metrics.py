@@ -51,6 +51,10 @@ class Metrics:
             "podsla_gpu_attachments", "GPUAttachments by the condition that says their state; Waiting: none does yet.",
             ["state"], registry=registry,
         )  # fmt: skip
+        self._warm = Gauge(
+            "podsla_gpu_warm", "GPUs that namespaces keep ready for their next attachment; waiting: none was free yet.",
+            ["state"], registry=registry,
+        )  # fmt: skip
         self._expiry = Gauge(
             "podsla_certificate_expiry_timestamp_seconds",
             "When a certificate ends.",
@@ -101,6 +105,11 @@ class Metrics:
         self._attachments.clear()
         for state, count in states.items():
             self._attachments.labels(state).set(count)
+
+    def warm(self, *, ready: int, waiting: int) -> None:
+        """Note how many GPUs are kept ready, and how many more are to be."""
+        self._warm.labels("ready").set(ready)
+        self._warm.labels("waiting").set(waiting)
 
     def expiry(self, certificate: str, timestamp_s: float) -> None:
         """Note when a certificate ends, in seconds since 1970."""

@@ -22,6 +22,7 @@ from controller.startup import Startup
 from controller.targets import Targets
 from controller.unsized import UnsizedPods
 from controller.usage import Usage
+from controller.warm import Warm
 from controller.world import World
 from kube.api import Api, ApiError
 from kube.lease import Election
@@ -64,6 +65,7 @@ def reconcilers(world: World, metrics: Metrics) -> list[Task]:
         Task("capacity", capacity.reconcile),
         Task("startup", Startup(world, capacity).reconcile),
         Task("attachments", attachments.reconcile, lambda: attachments.due_s),
+        Task("warm", Warm(world, metrics, serving, attachments).reconcile),
         Task("overlays", Overlays(world, serving).reconcile),
         Task("unsized", unsized.reconcile),
         Task("usage", Usage(world, metrics, serving, capacity, unsized).reconcile),

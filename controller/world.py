@@ -54,6 +54,25 @@ def patch_version(
     return str(answer["metadata"]["resourceVersion"])
 
 
+def delete_seen(api: Api, path: str, preconditions: Mapping[str, str], grace_s: int | None = None) -> bool:
+    """
+    Delete an object if it still is the one that was seen; False where it has changed or gone since.
+
+    Raises:
+        ApiError: The call failed otherwise.
+    """
+    options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
+    if grace_s is not None:
+        options["gracePeriodSeconds"] = grace_s
+    try:
+        api.call("DELETE", path, body=options)
+    except ApiError as error:
+        if error.status in (404, 409):
+            return False
+        raise
+    return True
+
+
 class Failures:
     """Failures of writes on several objects: one object that cannot be written holds up no other."""
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import click
 
+from catalog.keys import PLACEHOLDER, WARM
 from nodes.bound import RESOURCES, by_node, keep_promises, read_bound
 from nodes.capacity import LABELS, plan
 from podsla.options import cluster_options
@@ -48,6 +49,7 @@ def uninstall_command(kubeconfig: Path | None, context: str | None, namespace: s
         _delete_configurations(api)
         detach_all(api, force=force)
         _stop_controller(api, namespace)
+        delete_warm(api)
         _delete_overlays(api)
         left = _clean_nodes(api, force=force)
     except ApiError as error:
@@ -156,6 +158,19 @@ def _stop_controller(api: Any, namespace: str) -> None:
             raise click.exceptions.Exit(REFUSED)
         time.sleep(1)
     say("controller stopped")
+
+
+def delete_warm(api: Any) -> None:
+    """Delete the pods that keep GPUs ready: nobody has what they reserve, and they would not end by themselves."""
+    from attach.warm import read_ready
+    from kube.kinds import PODS
+
+    kept = read_ready(api.list(PODS, labelSelector=f"{PLACEHOLDER}={WARM}"))
+    for one in kept:
+        path = PODS.path(one.namespace, one.pod.name)
+        api.call("DELETE", path, body={"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 1})
+    if kept:
+        say(f"{counted(len(kept), 'GPU')} that namespaces kept ready given back")
 
 
 def _delete_overlays(api: Any) -> None:

@@ -98,6 +98,10 @@ def test_an_attachment_begins_once_its_devices_are_reserved() -> None:
         pytest.param(view(TARGET, pod(HOLDER, "h-1")), id="the pod does not say that it is the placeholder"),
         pytest.param(view(of=attachment(status={"placeholder": None})), id="there is no placeholder yet"),
         pytest.param(
+            view(TARGET, pod(HOLDER, "h-1", labels={"podsla.io/placeholder": "warm"})),
+            id="it was kept ready, and is not the attachment's yet",
+        ),
+        pytest.param(
             view({**TARGET, "status": {"phase": "Pending"}}, PLACEHOLDER), id="the container does not run yet"
         ),
     ],
@@ -209,6 +213,8 @@ def test_a_placeholder_that_nobody_else_ends() -> None:
     assert orphans(seen, {"a-0": entry()}) == ()
     assert orphans(seen, {"a-0": entry(State.RELEASED)}) == (left,)
     assert orphans(view(TARGET, pod(HOLDER, "h-1", labels={"podsla.io/placeholder": "a-0"})), {}) == ()
+    warm = pod(HOLDER, "h-1", deletionTimestamp="2027-01-01T00:00:00Z", labels={"podsla.io/placeholder": "warm"})
+    assert orphans(view(TARGET, warm), {"a-1": entry()}) == (warm,), "what was kept ready and is given back"
 
 
 def written(status: Status | None, *, over: Any = None, ended: bool = False, of: Attachment | None = None) -> Fields:

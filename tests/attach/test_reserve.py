@@ -9,9 +9,23 @@ from hypothesis import strategies as st
 
 from attach.api import Attachment, Condition, Type, merge_conditions, parse_attachment, placeholder_name
 from attach.budget import Budget
-from attach.placeholder import Pod, mutation, placeholder, read_pod
+from attach.placeholder import Pod, mutation, placeholder, read_pod, warm_placeholder
 from attach.reasons import Reason
-from attach.reserve import Action, Claim, Idle, Node, Remove, Report, Reserve, Seen, TakeBack, Unclaim, Withdraw, decide
+from attach.reserve import (
+    Action,
+    Claim,
+    HandOver,
+    Idle,
+    Node,
+    Remove,
+    Report,
+    Reserve,
+    Seen,
+    TakeBack,
+    Unclaim,
+    Withdraw,
+    decide,
+)
 from tests.attach.test_api import NOW, attachment
 from tests.sample import answer
 from webhook.decision import Ignore, Skip
@@ -33,6 +47,14 @@ def holding(**fields: Any) -> Pod:
     return replace(made, **fields)
 
 
+def warm(**fields: Any) -> Pod:
+    """A warm placeholder, on the target's node."""
+    body = warm_placeholder("podsla-warm-a", "team-a", "nvidia.com/gpu", pod(), "podsla")
+    metadata = {**body["metadata"], "uid": "w1", "resourceVersion": "11"}
+    made = read_pod({**body, "metadata": metadata, "status": {"phase": "Running"}})
+    return replace(made, node="n1", **fields)
+
+
 def asked(*conditions: Condition, spec: dict[str, Any] | None = None, **status: Any) -> Attachment:
     """An attachment that is ours to see to."""
     metadata = {"finalizers": ["podsla.io/gpu-attachment"], **status.pop("metadata", {})}
@@ -51,6 +73,9 @@ def seen(**fields: Any) -> Seen:
 SETTLED: dict[str, Any] = {"podUID": "p1", "container": "worker", "node": "n1"}
 NAMED: dict[str, Any] = {**SETTLED, "placeholder": {"name": placeholder_name("u1")}}
 KNOWN: dict[str, Any] = {**SETTLED, "placeholder": {"name": placeholder_name("u1"), "uid": "h1"}}
+CHOSEN: dict[str, Any] = {**SETTLED, "placeholder": {"name": "podsla-warm-a"}}
+HANDED: dict[str, Any] = {**SETTLED, "placeholder": {"name": "podsla-warm-a", "uid": "w1"}}
+OWN: dict[str, Any] = {"attachment": "u1", "owner": "u1"}
 RELEASED = Condition(Type.RELEASED, True, "Released", "")
 ATTACHED = Condition(Type.ATTACHED, True, "Attached", "")
 LEFT, SPENT = Budget(10, 599, NOW_S), Budget(10, 660, NOW_S)
@@ -113,6 +138,62 @@ SAID_SPENT = (
             asked(**KNOWN, spec={"release": True}), seen(), Idle(2.0), id="gone unseen: the agent may have had it"
         ),
         pytest.param(asked(**NAMED), seen(budget=LEFT), Reserve(), id="a second is left of the budget"),
+        pytest.param(
+            asked(**SETTLED),
+            seen(warm=warm(), next=False, position=3),
+            Report({"placeholder": {"name": "podsla-warm-a"}}),
+            id="kept ready for it: whose turn it is does not matter; intent before the effect",
+        ),
+        pytest.param(asked(**CHOSEN), seen(placeholder=warm()), HandOver(warm()), id="the effect: it is handed over"),
+        pytest.param(
+            asked(**CHOSEN),
+            seen(placeholder=warm(**OWN)),
+            Report({"placeholder": {"name": "podsla-warm-a", "uid": "w1"}}),
+            id="its own now: the agent may count on it",
+        ),
+        pytest.param(
+            asked(**CHOSEN),
+            seen(placeholder=warm(attachment="u2", owner="u2")),
+            Report({"placeholder": None}),
+            id="another has it: it waits as before",
+        ),
+        pytest.param(
+            asked(**CHOSEN),
+            seen(placeholder=warm(deleting=True)),
+            Report({"placeholder": None}),
+            id="it is being given back: it waits as before",
+        ),
+        pytest.param(
+            asked(**CHOSEN),
+            seen(placeholder=warm(phase="Failed")),
+            Report({"placeholder": None}),
+            id="its node refused it: it waits as before",
+        ),
+        pytest.param(asked(**CHOSEN), seen(), Report({"placeholder": None}), id="it is gone: it waits as before"),
+        pytest.param(
+            asked(**CHOSEN),
+            seen(placeholder=warm(), budget=SPENT),
+            Report({"placeholder": None}),
+            id="spent before it was handed over",
+        ),
+        pytest.param(
+            asked(**CHOSEN, spec={"release": True}),
+            seen(placeholder=warm()),
+            Report(
+                {"queuePosition": 0},
+                (Condition(Type.RELEASED, True, "Released", "it was given back before a GPU was reserved for it"),),
+            ),
+            id="released before it was handed over: what is kept ready stays",
+        ),
+        pytest.param(
+            asked(**HANDED, spec={"release": True}),
+            seen(placeholder=warm(**OWN)),
+            Idle(2.0),
+            id="released once it was handed over: the agent has the word",
+        ),
+        pytest.param(
+            asked(RELEASED, **CHOSEN), seen(placeholder=warm()), Unclaim(), id="over: what it never had stays"
+        ),
         pytest.param(asked(**NAMED), seen(budget=SPENT), Report({"placeholder": None}), id="spent before it was made"),
         pytest.param(
             asked(**KNOWN), seen(budget=SPENT, placeholder=holding()), Withdraw(holding()), id="spent while it waits"
@@ -233,9 +314,9 @@ def test_it_is_removed_once_its_time_is_over() -> None:
 def test_a_placeholder_comes_back_as_it_was_sent() -> None:
     body = placeholder(asked(), pod(), "podsla")
     body["metadata"]["uid"] = "h1"
-    assert mutation(read_pod(body), asked()) == ""
+    assert mutation(read_pod(body), "nvidia.com/gpu", 1) == ""
     body["spec"]["containers"].append({"name": "istio-proxy"})
-    assert mutation(read_pod(body), asked()) == (
+    assert mutation(read_pod(body), "nvidia.com/gpu", 1) == (
         "it came back with containers hold, istio-proxy, and was sent with hold"
     )
 
@@ -250,8 +331,12 @@ WORLDS = st.builds(
     target=st.sampled_from([None, pod(), pod(uid="p2"), pod(deleting=True), pod(phase="Succeeded"), pod(node="")]),
     node=st.sampled_from([None, NODE]),
     placeholder=st.sampled_from(
-        [None, holding(), holding(node="n1"), holding(node="n1", phase="Failed"), holding(uid="h2")]
+        [
+            *(None, holding(), holding(node="n1"), holding(node="n1", phase="Failed"), holding(uid="h2")),
+            *(warm(), warm(deleting=True), warm(**OWN), warm(attachment="u2", owner="u2")),
+        ]
     ),
+    warm=st.sampled_from([None, warm()]),
     next=st.booleans(),
     refused=st.sampled_from(["", "no"]),
     over_quota=st.booleans(),
@@ -266,7 +351,7 @@ SAID = st.lists(st.builds(Condition, st.sampled_from(Type), st.booleans(), st.ju
 @given(
     world=WORLDS,
     said=SAID,
-    status=st.sampled_from([{}, SETTLED, NAMED, KNOWN]),
+    status=st.sampled_from([{}, SETTLED, NAMED, KNOWN, CHOSEN, HANDED]),
     release=st.booleans(),
     finalized=st.booleans(),
 )
@@ -281,7 +366,9 @@ def test_nothing_ends_while_a_node_may_hold_it(
         c.true and c.kind in (Type.FAILED, Type.RELEASED) for c in action.conditions
     )
     held = world.placeholder
-    bound = held is not None and held.uid == "h1" and bool(held.node) and not held.ended and status is KNOWN
+    counted_on = {id(KNOWN): "h1", id(HANDED): "w1"}.get(id(status))
+    bound = held is not None and held.uid == counted_on and bool(held.node) and not held.ended
+    bound = bound and held is not None and held.attachment == "u1"
     spoke = any(thing.status.has(kind) for kind in Type)
     if not thing.is_finished and world.node is not None and (bound or spoke):
         assert not ends
@@ -290,6 +377,12 @@ def test_nothing_ends_while_a_node_may_hold_it(
         assert not isinstance(action, Reserve | Report)
     if isinstance(action, Reserve):
         assert thing.status.placeholder is not None
+    if isinstance(action, HandOver):
+        assert action.pod.is_free
+        assert thing.status.placeholder is not None
+        assert thing.status.placeholder.name == action.pod.name
+    if isinstance(action, Withdraw):
+        assert action.pod.attachment == thing.uid, "what is kept ready is not its own to take away"
     if isinstance(action, Unclaim):
         assert thing.is_finished
         assert world.noted

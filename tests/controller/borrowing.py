@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 from itertools import count
 from typing import Any, Final
 
-from attach.api import Attachment, Condition, Type, merge_conditions, parse_attachment, placeholder_name, render_time
+from attach.api import Attachment, Condition, Type, merge_conditions, parse_attachment, render_time
 from controller.attachments import Attachments
 from controller.catalogs import Catalogs
 from controller.metrics import Metrics
 from controller.serving import Serving
+from controller.warm import Warm
 from controller.world import World
 from kube.api import Api, ApiError, Object, PatchKind, Resource
 from kube.kinds import GPU_ATTACHMENTS, NAMESPACES, NODES, PODS
@@ -65,6 +66,31 @@ class Lending:
         made = self.api.create(PODS, body, namespace or self.namespace)
         return str(made["metadata"]["uid"])
 
+    def borrower(self, name: str, node: str) -> None:
+        """Run a pod that has a seat beside a GPU, as the webhook gives one to who may borrow."""
+        seat = {"podsla.io/gpu-seats": "1"}
+        container = {"name": "worker", "image": "x", "resources": {"requests": seat, "limits": seat}}
+        metadata = {"name": name, "labels": {"podsla.io/size": "gn.xlarge"}}
+        self.api.create(
+            PODS, {"metadata": metadata, "spec": {"nodeName": node, "containers": [container]}}, self.namespace
+        )
+
+    def keep_ready(self, text: str | None) -> None:
+        """Say how many GPUs the namespace is to keep ready; None: nothing."""
+        self.api.patch(NAMESPACES, self.namespace, {"metadata": {"labels": {"podsla.io/warm-gpus": text}}})
+
+    def warm(self) -> list[str]:
+        """Name the warm placeholders of the namespace that are bound to a node, and stay."""
+        found = self.api.list(PODS, self.namespace, labelSelector="podsla.io/placeholder=warm")
+        bound = [one for one in found if one["spec"].get("nodeName") and "deletionTimestamp" not in one["metadata"]]
+        return sorted(one["metadata"]["name"] for one in bound)
+
+    def until_cold(self) -> None:
+        """Keep nothing ready any more, and wait until nothing is left of what was."""
+        self.keep_ready(None)
+        warm = {"labelSelector": "podsla.io/placeholder=warm"}
+        eventually(lambda: not list(self.api.list(PODS, self.namespace, **warm)), "nothing is kept ready", 30)
+
     def ask(self, name: str, pod: str, namespace: str = "", **spec: Any) -> None:
         """Create an attachment."""
         body = {**HEAD, "metadata": {"name": name}, "spec": {"podName": pod, **spec}}
@@ -86,7 +112,7 @@ class Lending:
 
     def placeholder(self, attachment: Attachment) -> Object | None:
         """Find the placeholder of an attachment."""
-        return self.api.get(PODS, placeholder_name(attachment.uid), attachment.namespace)
+        return self.api.get(PODS, attachment.reserving, attachment.namespace)
 
     def until(self, name: str, kind: Type, namespace: str = "", timeout_s: float = 30.0) -> Attachment:
         """Wait for a condition to be True."""
@@ -155,6 +181,7 @@ def controlling(lending: Lending) -> Iterator[None]:
     metrics = Metrics(lambda: True)
     serving = Serving(world)
     catalogs, attachments = Catalogs(world, metrics, serving), Attachments(world, metrics, serving)
+    warm = Warm(world, metrics, serving, attachments)
     raised: list[Exception] = []
 
     def run() -> None:
@@ -165,6 +192,7 @@ def controlling(lending: Lending) -> Iterator[None]:
                 try:
                     catalogs.reconcile()
                     attachments.reconcile()
+                    warm.reconcile()
                 except ApiError as error:
                     raised.append(error)
             stopped.wait(0.1)

@@ -14,7 +14,7 @@ import controller
 
 FOLDER: Final = Path(controller.__file__).parent
 METHODS: Final = {"create", "replace", "patch", "delete", "call"}  # of an Api
-HELPERS: Final = {"patch_version"}  # write for whoever calls them
+HELPERS: Final = {"patch_version", "delete_seen"}  # write for whoever calls them
 
 
 class Site(NamedTuple):

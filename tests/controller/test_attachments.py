@@ -11,6 +11,7 @@ from attach.api import Type, placeholder_name
 from controller.attachments import Attachments
 from controller.metrics import Metrics
 from controller.serving import Serving
+from controller.warm import Warm
 from controller.world import World
 from kube.api import ApiError
 from kube.kinds import EVENTS, GPU_ATTACHMENTS, PODS
@@ -208,7 +209,10 @@ def life(lending: Lending) -> str:
     world = World(mortal, SYSTEM, woken.set).start()
     try:
         eventually(lambda: world.synced, "everything is listed")
-        Attachments(world, Metrics(lambda: True), Serving(world)).reconcile()
+        metrics, serving = Metrics(lambda: True), Serving(world)
+        attachments = Attachments(world, metrics, serving)
+        attachments.reconcile()
+        Warm(world, metrics, serving, attachments).reconcile()
     except Crash as crash:
         return str(crash)
     finally:
@@ -216,23 +220,49 @@ def life(lending: Lending) -> str:
     return ""
 
 
-def test_a_controller_that_dies_after_every_write_gets_there(lending: Lending) -> None:
-    lending.pod("a", ONE)
-    lending.ask("a", "a")
-    agent, wrote = Agent(lending, GPUS), list[str]()
+def lives(lending: Lending, agent: Agent, name: str) -> list[str]:
+    """Controllers, one after the other, until an attachment has come and gone; what each wrote last."""
+    wrote = list[str]()
     for _ in range(40):
         wrote.append(life(lending))
         agent.look()
-        attachment = lending.read("a")
+        attachment = lending.read(name)
         pods = [p for p in lending.api.list(PODS, lending.namespace) if "podsla.io/placeholder" in labels(p)]
         assert len(pods) <= 1
-        assert not pods or attachment.finalized
+        assert not pods or labels(pods[0])["podsla.io/placeholder"] == "warm" or attachment.finalized
         if attachment.status.has(Type.ATTACHED) and not attachment.spec.release:
-            lending.release("a")
+            lending.release(name)
         if attachment.is_finished and not attachment.finalized:
             break
+    return wrote
+
+
+def test_a_controller_that_dies_after_every_write_gets_there(lending: Lending) -> None:
+    """Whether the GPU is reserved for the attachment, or was kept ready and is handed over."""
+    lending.pod("a", ONE)
+    lending.ask("a", "a")
+    agent = Agent(lending, GPUS)
+    wrote = lives(lending, agent, "a")
     ended(lending, "a", Type.RELEASED, "Released")
     kinds = {what.split()[0] + (" status" if "status" in what else "") for what in wrote if what}
     assert {"PATCH", "PATCH status", "POST", "DELETE"} <= kinds, wrote
-    assert [write for write in writes("attachments") if not write.is_among(SITES)] == []
+
+    lending.borrower("b", ONE)
+    lending.keep_ready("1")
+    eventually(lambda: life(lending) == "" and lending.warm(), "one is ready", 60)
+    (kept,) = lending.warm()
+    lending.keep_ready("0")  # what it has is handed over first, and then there is to be none
+    lending.ask("b", "b")
+    wrote = lives(lending, agent, "b")
+    handed = lending.read("b").status.placeholder
+    assert handed is not None
+    assert handed.name == kept, wrote
+    ended(lending, "b", Type.RELEASED, "Released")
+
+    lending.keep_ready("1")
+    eventually(lambda: life(lending) == "" and lending.warm(), "another is ready", 60)
+    lending.keep_ready(None)
+    eventually(lambda: life(lending) == "" and not lending.warm(), "it is given back", 60)
+    lending.until_cold()
+    assert [write for write in writes("attachments", "warm") if not write.is_among(SITES)] == []
     assert agent.most == {ONE: 1}

@@ -66,9 +66,9 @@ def answer(admin: User, *arguments: str, text: str | None = None) -> str:
     return done.stderr.strip() if done.returncode else ""
 
 
-def placeholder(name: str, *, labelled: bool = True) -> str:
+def placeholder(name: str, *, labelled: bool = True, label: str = "u") -> str:
     """Write a pod that says that it reserves."""
-    labels = {"podsla.io/placeholder": "u"} if labelled else {}
+    labels = {"podsla.io/placeholder": label} if labelled else {}
     spec = {"containers": [{"name": "c", "image": "x"}]}
     return json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": spec})
 
@@ -176,3 +176,41 @@ def test_placeholders_are_the_controllers_and_it_makes_nothing_else(admin: User)
     assert "and no others" in answer(admin, "--as", CONTROLLER, "delete", "pod", "plain")
     assert answer(admin, *token("mine"), "delete", "pod", "plain") == ""
     assert answer(admin, "--as", CONTROLLER, "delete", "pod", "real") == ""
+
+
+@pytest.mark.usefixtures("policies")
+def test_a_warm_placeholder_is_handed_over_by_the_controller_once_and_nothing_else_of_a_pod_changes(
+    admin: User,
+) -> None:
+    controller, edit = ("--as", CONTROLLER), ("label", "--overwrite", "pod")
+    for name, label in (("warm", "warm"), ("held", "u1")):
+        assert answer(admin, *controller, "create", "-f", "-", text=placeholder(name, label=label)) == ""
+    assert answer(admin, *token("mine"), "create", "-f", "-", text=placeholder("plain", labelled=False)) == ""
+
+    assert "cannot change" in answer(admin, *token("mine"), *edit, "warm", "podsla.io/placeholder=u1")
+    refused = "hands over pods with the label podsla.io/placeholder=warm, and changes no others"
+    for pod in ("held", "plain"):
+        assert refused in answer(admin, *controller, *edit, pod, "podsla.io/placeholder=u2")
+    assert refused in answer(admin, *controller, *edit, "warm", "podsla.io/placeholder-")
+    image = '{"metadata":{"labels":{"podsla.io/placeholder":"u1"}},"spec":{"containers":[{"name":"c","image":"y"}]}}'
+    assert refused in answer(admin, *controller, "patch", "pod", "warm", "-p", image)
+
+    assert answer(admin, *controller, *edit, "warm", "podsla.io/placeholder=u1") == ""
+    assert refused in answer(admin, *controller, *edit, "warm", "podsla.io/placeholder=u2")
+    for pod in ("warm", "held"):
+        assert answer(admin, *controller, "delete", "pod", pod) == ""
+    assert answer(admin, *token("mine"), "delete", "pod", "plain") == ""
+
+
+@pytest.mark.usefixtures("policies")
+@pytest.mark.parametrize(
+    ("text", "said"), [("2", ""), ("auto", ""), ("many", "is many"), ("100", "is 100"), ("-1", "")]
+)
+def test_how_many_gpus_are_kept_ready_is_a_number_or_auto(admin: User, text: str, said: str) -> None:
+    told = answer(admin, "label", "--overwrite", "namespace", WHERE, f"podsla.io/warm-gpus={text}")
+    if text == "-1":
+        assert "invalid" in told.lower(), "no label can say that"
+    elif said:
+        assert f"podsla.io/warm-gpus {said}; it is the number of GPUs to keep ready, from 0 to 99, or auto" in told
+    else:
+        assert told == ""

@@ -160,7 +160,7 @@ def test_an_edit_is_judged_before_it_is_made_and_rolled_back_after(
     beforehand = printed(user.podsla("catalog", "diff", "--revision", "1", "lab", "-o", "json"))
     assert [(one["catalog"], one["accepted"]) for one in beforehand["verdicts"]] == [("lab", True)]
     (mine,) = [one for one in beforehand["pods"] if one["name"] == f"{there}/runs"]
-    assert (mine["outcome"], mine["newSize"]) == ("Unchanged", size)
+    assert (mine["outcome"], mine["newSize"]) == ("Changes", size), "a new pod gets what the running one has, again"
     assert "kept are 2, 1" in user.podsla("catalog", "diff", "--revision", "9", "lab").stderr
     assert user.podsla("catalog", "rollback", "lab", "--dry-run").returncode == 0
     assert floor(user) == "2M", "neither writes anything"

@@ -219,6 +219,14 @@ def test_a_way_that_does_not_exist_is_refused() -> None:
     assert "gpuLibraries" in str(caught.value)
 
 
+@pytest.mark.parametrize("env", [["A=1"], [{"value": "1"}], [None], "A", {"A": "1"}])
+def test_variables_of_the_wrong_form_are_the_pods_fault(env: Any) -> None:
+    refused = answer(pod("borrow", container(env=env)), ENV)
+
+    assert isinstance(refused, Deny)
+    assert refused.reason is Reason.INVALID_POD
+
+
 def _without_class(given: Mapping[str, Any]) -> dict[str, Any]:
     annotations = {**given["metadata"]["annotations"], "podsla.io/class": "none"}
     return {**given["metadata"], "annotations": annotations}
