@@ -88,14 +88,6 @@ static int hop_descriptor(void) {
     return held[0] = next;
 }
 
-/* The same, with another file at the number where the device is not: both numbers are always open. */
-static int swap_descriptors(void) {
-    int next = held[0] == MAX_HELD ? MAX_HELD + 1 : MAX_HELD;
-    dup2(held[0], next);
-    dup2(listener, held[0]);
-    return held[0] = next;
-}
-
 /* Move the mapping between two places. */
 static int hop_mapping(void) {
     static char *places;
@@ -211,7 +203,6 @@ static int serve(char *request, int received, char *text, size_t size) {
     if (!strcmp(request, "cuda")) return use_as_cuda_does(argument);
     if (!strcmp(request, "thread")) return open_in_thread(argument);
     if (!strcmp(request, "hopfd")) return then(open_and_hold(argument), hop_descriptor);
-    if (!strcmp(request, "swapfd")) return then(open_and_hold(argument), swap_descriptors);
     if (!strcmp(request, "hopmap")) return then(map_only(argument), hop_mapping);
     if (!strcmp(request, "headless")) return open_and_end_first_thread(argument);
     if (!strcmp(request, "close")) return close_held();
