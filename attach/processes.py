@@ -277,7 +277,10 @@ def _see_all(listed: Callable[[], Iterable[T]], look: Callable[[T], object], wha
                 seen.add(each)
         if seen.issuperset(new):
             return
-    raise Unknown("ProcessesKeepChanging", f"{what} while it is looked at, {_TRIES} times in a row, and may hold any")
+    raise Unknown(
+        "ProcessesKeepChanging",
+        f"{what} as fast as it is looked at, {_TRIES} times in a row, so a device may have been missed",
+    )
 
 
 def _places(maps: bytes) -> dict[tuple[bytes, ...], str]:
@@ -301,5 +304,5 @@ def _devices(folder: str) -> set[int]:
         if not os.readlink(path).startswith(_NO_FILES) and (rdev := character_rdev(path)) is not None:
             found.add(rdev)
 
-    _see_all(lambda: os.listdir(folder), look, f"what {folder} lists changes")
+    _see_all(lambda: os.listdir(folder), look, f"{folder} changes")
     return found

@@ -18,7 +18,7 @@ from tests.attach.node.world import ZERO, RealWorkload, RealWorld
 from tests.waiting import eventually
 
 LOOKS_AT_A_MOVER = 100
-LOOKS_BESIDE_FORKS = 20
+LOOKS_BESIDE_FORKS = 10
 
 
 def holders_in_pods(world: RealWorld, node: DeviceNode) -> list[Holder]:
