@@ -116,9 +116,9 @@ class HostProcesses:
     def _age(self, process: Process) -> tuple[bool, int, int]:
         """Sort the first process of a PID namespace before all others, then by start."""
         with suppress(OSError):
-            for line in (self._proc / str(process.pid) / "status").read_text(encoding="utf-8").splitlines():
-                if line.startswith("NSpid:"):
-                    return line.split()[-1] != "1", process.start_ticks, process.pid
+            for line in (self._proc / str(process.pid) / "status").read_bytes().split(b"\n"):
+                if line.startswith(b"NSpid:"):
+                    return line.split()[-1] != b"1", process.start_ticks, process.pid
         return True, process.start_ticks, process.pid
 
     def _command(self, pid: int) -> str:
