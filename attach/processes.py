@@ -5,12 +5,14 @@ A device is known by its number, never by its path: a container makes nodes of i
 """
 
 import os
+import random
 import signal
-from collections.abc import Collection, Iterator, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import product
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias, TypeVar
 
 from attach.cgroup import Hierarchy, belongs_to, container_id_in, path_of, pod_uid_in, unit_of, usual_places
 from attach.errors import Refused, Unknown
@@ -19,8 +21,14 @@ from attach.model import Cgroup, Container, Holder, Process, Target
 from attach.points import Hook, nowhere, point
 
 SANDBOXES: Final = ("runsc", "qemu-system", "cloud-hypervisor", "firecracker", "kata-", "stratovirt", "dragonball")
-_ROUNDS: Final = 8  # of looking at processes that have come meanwhile
+_LOOKS: Final = 4  # for what is moved on purpose: one misses it, at worst, as often as not
+_TRIES: Final = 50  # to see all that one process has, while it changes that
+_WITHIN_S: Final = 2.0  # all processes are seen, however many begin meanwhile
+_ENDED: Final = "ZX"
 _NO_FILES: Final = ("pipe:", "socket:", "anon_inode:", "net:", "mnt:", "pid:", "user:", "uts:", "ipc:", "cgroup:")
+
+T = TypeVar("T")
+_Files: TypeAlias = dict[tuple[bytes, ...], int | None]  # a mapped file, by file system, inode and path → its rdev
 
 
 class HostProcesses:
@@ -44,7 +52,7 @@ class HostProcesses:
             return None
         except OSError as error:
             raise Unknown("CgroupUnknown", f"pod {target}: cannot read cgroup {path}: {error.strerror}") from error
-        alive = [process for process in members if process is not None]
+        alive = [member[0] for member in members if member is not None]
         for process in alive:
             if (command := self._command(process.pid)).startswith(SANDBOXES):
                 raise Refused(
@@ -93,20 +101,24 @@ class HostProcesses:
         fields = text.rpartition(")")[2].split()
         return fields[0], int(fields[19])
 
-    def _running(self, pid: int) -> Process | None:
-        """Identify a process that runs; None: it has ended."""
-        try:
+    def _running(self, pid: int) -> tuple[Process, int] | None:
+        """Identify a process that runs, and a thread of it that does, for the first may have ended; None: all have."""
+        with suppress(FileNotFoundError, ProcessLookupError):
             state, start_ticks = self._stat(pid)
-        except (FileNotFoundError, ProcessLookupError):
-            return None
-        return None if state in "ZX" else Process(pid, start_ticks)
+            if state not in _ENDED:
+                return Process(pid, start_ticks), pid
+            for thread in self._threads(pid):
+                with suppress(FileNotFoundError, ProcessLookupError):
+                    if self._stat(thread)[0] not in _ENDED:
+                        return Process(pid, start_ticks), thread
+        return None
 
     def _age(self, process: Process) -> tuple[bool, int, int]:
         """Sort the first process of a PID namespace before all others, then by start."""
         with suppress(OSError):
-            for line in (self._proc / str(process.pid) / "status").read_text(encoding="utf-8").splitlines():
-                if line.startswith("NSpid:"):
-                    return line.split()[-1] != "1", process.start_ticks, process.pid
+            for line in (self._proc / str(process.pid) / "status").read_bytes().split(b"\n"):
+                if line.startswith(b"NSpid:"):
+                    return line.split()[-1] != b"1", process.start_ticks, process.pid
         return True, process.start_ticks, process.pid
 
     def _command(self, pid: int) -> str:
@@ -116,82 +128,108 @@ class HostProcesses:
             return ""
 
     def holders(self, rdevs: Collection[int]) -> Sequence[Holder]:
-        """See the port."""
-        wanted, seen, found = frozenset(rdevs), set[int](), list[Holder]()
-        for _ in range(_ROUNDS):
-            new = [pid for pid in self._pids() if pid not in seen]
-            if not new:
-                return sorted(found, key=lambda holder: (holder.process.pid, holder.rdev, holder.mapped))
-            for pid in new:
-                found += self._held(pid, wanted)
+        """
+        See the port.
+
+        No look is of one moment: what is moved to where was looked already is missed.
+        So there are several, each in an order that nobody can foresee; the host's own processes hide nothing.
+        """
+        wanted, found, hosts = frozenset(rdevs), dict[tuple[Process, int], Holder](), set[tuple[int, int]]()
+        for _ in range(_LOOKS):
+            for holder in self._look(wanted, hosts):
+                found.setdefault((holder.process, holder.rdev), holder)
+        return sorted(found.values(), key=lambda holder: (holder.process.pid, holder.rdev))
+
+    def _look(self, rdevs: frozenset[int], hosts: set[tuple[int, int]]) -> Iterator[Holder]:
+        """Look at all processes, then at those that have come meanwhile, until none has; adds the host's to *hosts*."""
+        seen, files, until_s = set(hosts), dict[tuple[bytes, ...], int | None](), float("inf")
+        while new := [each for each in self._listed() if each not in seen]:
+            if time.monotonic() > until_s:
+                raise Unknown(
+                    "ProcessesKeepChanging",
+                    f"new processes came without end for {_WITHIN_S:g} s, so one that holds a device may have been "
+                    "missed",
+                )
+            for each in random.sample(new, len(new)):
+                with suppress(FileNotFoundError, ProcessLookupError):  # it has ended, and holds nothing
+                    if (running := self._running(each[0])) is not None:
+                        process, thread = running
+                        if not pod_uid_in(path := self._cgroup(thread)):
+                            hosts.add(each)
+                        yield from self._held(process, thread, path, rdevs, files)
             seen.update(new)
-        raise Unknown(
-            "ProcessesKeepChanging",
-            f"new processes came in {_ROUNDS} looks in a row, so one that holds a device may have been missed",
-        )
+            until_s = min(until_s, time.monotonic() + _WITHIN_S)  # however long the first time takes
 
-    def _pids(self) -> list[int]:
-        return [int(name) for name in os.listdir(self._proc) if name.isdigit()]
+    def _listed(self) -> list[tuple[int, int]]:
+        """List all other processes by number and inode: a number that comes round again has another one."""
+        own = str(os.getpid())
+        with os.scandir(self._proc) as entries:
+            return [(int(each.name), each.inode()) for each in entries if each.name.isdigit() and each.name != own]
 
-    def _held(self, pid: int, rdevs: frozenset[int]) -> list[Holder]:
-        """List what one process holds; one that ended meanwhile holds nothing."""
-        try:
-            process = Process(pid, self._stat(pid)[1])
-            by_descriptor = self._by_descriptor(pid) & rdevs
-            by_mapping = (self._by_mapping(pid) & rdevs) - by_descriptor
-            if not by_descriptor and not by_mapping:
-                return []
-            path, command = self._cgroup(pid), self._command(pid)
-        except (FileNotFoundError, ProcessLookupError):
-            return []
-        except OSError as error:
-            return self._unreadable(pid, rdevs, error)
-        held = [(rdev, False) for rdev in by_descriptor] + [(rdev, True) for rdev in by_mapping]
+    def _held(self, process: Process, thread: int, path: str, rdevs: frozenset[int], files: _Files) -> Iterator[Holder]:
+        """List what one process holds, as *thread* shows it."""
         owner = container_id_in(path), pod_uid_in(path)
-        return [Holder(process, rdev, *owner, command, mapped) for rdev, mapped in held]
+        try:
+            by_descriptor = self._by_descriptor(process.pid, thread) & rdevs
+            by_mapping = (self._by_mapping(thread, files) & rdevs) - by_descriptor
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        except OSError as error:
+            yield from self._unreadable(process, owner, rdevs, error)
+            return
+        for rdev in by_descriptor | by_mapping:
+            yield Holder(process, rdev, *owner, self._command(process.pid), rdev in by_mapping)
 
-    def _unreadable(self, pid: int, rdevs: frozenset[int], error: OSError) -> list[Holder]:
+    def _unreadable(
+        self, process: Process, owner: tuple[str, str], rdevs: frozenset[int], error: OSError
+    ) -> list[Holder]:
         """
         Say that a process which has more rights than this one may hold any device; what is not known counts as busy.
 
         Of the host's own processes it can be known from before the attach that they did so then too; of a pod's not.
         """
-        process, path = self._running(pid), self._cgroup(pid)
-        if process is None:
+        if self._running(process.pid) is None:
             return []
-        if pod_uid_in(path):
-            raise Unknown("ProcessUnreadable", f"cannot look into process {pid}: {error.strerror}") from error
-        command = f"{self._command(pid)} (unreadable)"
-        return [Holder(process, rdev, container_id_in(path), "", command, mapped=False) for rdev in rdevs]
+        if owner[1]:
+            raise Unknown("ProcessUnreadable", f"cannot look into process {process.pid}: {error.strerror}") from error
+        command = f"{self._command(process.pid)} (unreadable)"
+        return [Holder(process, rdev, *owner, command, mapped=False) for rdev in rdevs]
 
-    def _by_descriptor(self, pid: int) -> set[int]:
-        """Name the devices that are open; a thread may have a table of its own, which /proc/PID/fd does not show."""
-        found = _devices(f"{self._proc}/{pid}/fd")
-        for thread in os.listdir(self._proc / str(pid) / "task"):
-            if int(thread) != pid and not shares_files(pid, int(thread)):
-                with suppress(FileNotFoundError, ProcessLookupError):
-                    found |= _devices(f"{self._proc}/{pid}/task/{thread}/fd")
+    def _by_descriptor(self, pid: int, shown: int) -> set[int]:
+        """Name the devices that are open; other threads may have tables of their own."""
+        found = _devices(f"{self._proc}/{shown}/fd")
+
+        def look(thread: int) -> None:
+            if thread != shown and not shares_files(shown, thread):
+                found.update(_devices(f"{self._proc}/{thread}/fd"))
+
+        _see_all(lambda: self._threads(pid), look, f"process {pid} begins threads")
         return found
 
-    def _by_mapping(self, pid: int) -> set[int]:
-        """Name the devices that are mapped; where the first thread has ended, another one shows the memory."""
-        threads = os.listdir(self._proc / str(pid) / "task") if self._stat(pid)[0] == "Z" else [str(pid)]
-        found = set[int]()
-        for thread in threads:
-            files = dict[tuple[str, str], str]()  # a file that is mapped a thousand times is looked at once
-            for line in (self._proc / thread / "maps").read_text(encoding="utf-8", errors="replace").splitlines():
-                addresses, _, _, device, inode, *_ = line.split(maxsplit=5)
-                if inode != "0":
-                    files.setdefault((device, inode), addresses)
-            for addresses in files.values():
-                low, _, high = addresses.partition("-")
-                with suppress(FileNotFoundError):  # unmapped meanwhile
-                    rdev = character_rdev(f"{self._proc}/{thread}/map_files/{int(low, 16):x}-{int(high, 16):x}")
-                    found |= set() if rdev is None else {rdev}
+    def _threads(self, pid: int) -> list[int]:
+        return [int(name) for name in os.listdir(self._proc / str(pid) / "task")]
+
+    def _by_mapping(self, thread: int, files: _Files) -> set[int]:
+        """Name the devices that are mapped; a file that is mapped a thousand times is looked at once."""
+        found, places, proc = set[int](), dict[tuple[bytes, ...], str](), f"{self._proc}/{thread}"
+
+        def listed() -> list[tuple[bytes, ...]]:
+            places.clear()
+            places.update(_places(Path(f"{proc}/maps").read_bytes()))
+            return list(places)
+
+        def look(file: tuple[bytes, ...]) -> None:
+            if file not in files:
+                files[file] = character_rdev(f"{proc}/map_files/{places[file]}")
+            if (rdev := files[file]) is not None:
+                found.add(rdev)
+
+        with suppress(ProcessLookupError):  # one of the kernel's own, which has no memory
+            _see_all(listed, look, f"process {thread} maps files")
         return found
 
     def _cgroup(self, pid: int) -> str:
-        """Read where a process is; "" where it is in no cgroup that rules devices."""
+        """Read where a process or a thread is; "" where it is in no cgroup that rules devices."""
         text = (self._proc / str(pid) / "cgroup").read_text(encoding="utf-8", errors="replace")
         return path_of(text, self._hierarchy.version) or ""
 
@@ -202,7 +240,8 @@ class HostProcesses:
         except ProcessLookupError:
             return False
         try:
-            if self._running(process.pid) != process or pod_uid_in(self._cgroup(process.pid)) != pod_uid:
+            running = self._running(process.pid)
+            if running is None or running[0] != process or pod_uid_in(self._cgroup(running[1])) != pod_uid:
                 return False
             self._send(pidfd, number)
         except (ProcessLookupError, FileNotFoundError):
@@ -223,14 +262,47 @@ def _members(path: str) -> Iterator[int]:
             yield from (int(line) for line in file if line.strip())
 
 
+def _see_all(listed: Callable[[], Iterable[T]], look: Callable[[T], object], what: str) -> None:
+    """
+    Look at all that is listed, in any order.
+
+    What is gone by then may have been moved to where nobody looked: all is listed again, and what is new looked at.
+    """
+    seen = set[T]()
+    for _ in range(_TRIES):
+        new = [each for each in listed() if each not in seen]
+        for each in random.sample(new, len(new)):
+            with suppress(FileNotFoundError, ProcessLookupError):
+                look(each)
+                seen.add(each)
+        if seen.issuperset(new):
+            return
+    raise Unknown(
+        "ProcessesKeepChanging",
+        f"{what} as fast as it is looked at, {_TRIES} times in a row, so a device may have been missed",
+    )
+
+
+def _places(maps: bytes) -> dict[tuple[bytes, ...], str]:
+    """Name what is mapped by file system, inode and path, and one place of each; only a newline ends a line."""
+    found = dict[tuple[bytes, ...], str]()
+    for line in maps.split(b"\n"):
+        addresses, *rest = line.split(maxsplit=5) or [b""]
+        file = tuple(rest[2:])
+        if file and file[1] != b"0":
+            low, _, high = addresses.partition(b"-")
+            found.setdefault(file, f"{int(low, 16):x}-{int(high, 16):x}")
+    return found
+
+
 def _devices(folder: str) -> set[int]:
-    """Name the character devices among a process's open files."""
+    """Name the character devices among open files."""
     found = set[int]()
-    for name in os.listdir(folder):
+
+    def look(name: str) -> None:
         path = f"{folder}/{name}"
-        with suppress(FileNotFoundError):  # closed meanwhile
-            if os.readlink(path).startswith(_NO_FILES):
-                continue
-            rdev = character_rdev(path)
-            found |= set() if rdev is None else {rdev}
+        if not os.readlink(path).startswith(_NO_FILES) and (rdev := character_rdev(path)) is not None:
+            found.add(rdev)
+
+    _see_all(lambda: os.listdir(folder), look, f"{folder} changes")
     return found

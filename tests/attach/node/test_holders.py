@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from tests.attach.contract import attach, detach, found, held_by
 from tests.attach.node.test_rules2 import add, clear
 from tests.attach.node.world import ZERO, RealWorkload, RealWorld
 from tests.waiting import eventually
+
+LOOKS_AT_A_MOVER = 100
+LOOKS_BESIDE_FORKS = 10
 
 
 def holders_in_pods(world: RealWorld, node: DeviceNode) -> list[Holder]:
@@ -34,6 +38,7 @@ def end(world: RealWorld, holders: Sequence[Holder], number: int) -> None:
         pytest.param("cuda", False, id="as CUDA does"),
         pytest.param("thread", False, id="a thread with a table of descriptors of its own"),
         pytest.param("stay open", False, id="a child"),
+        pytest.param("stay headless", False, id="a child whose first thread has ended"),
         pytest.param("stay cuda", False, id="a child, as CUDA does"),
     ],
 )
@@ -119,6 +124,54 @@ def test_one_that_ignores_sigterm_is_still_a_holder_and_ends_by_sigkill(world: R
     eventually(lambda: held_by(world, web, gpu) == [], "nobody has it open")
 
 
+@pytest.mark.parametrize(
+    ("request_", "is_mapped"),
+    [
+        pytest.param("hopfd", False, id="a descriptor"),
+        pytest.param("hopmap", True, id="a mapping"),
+    ],
+)
+def test_one_that_moves_it_without_end_is_never_taken_for_idle(
+    engine: RealWorld, request_: str, *, is_mapped: bool
+) -> None:
+    """Case 46: each number and place is looked at once in a look, when the device may be at another."""
+    web = engine.start()
+    container = found(engine, web)
+    gpu = DeviceNode("/dev/gpu0", ZERO.major, ZERO.minor) if is_mapped else engine.devices[0]
+    if is_mapped:
+        without_zero(engine, container)
+    attach(engine, container, gpu)
+    assert web.ask(f"stay {request_} {gpu.path}").error == 0
+    detach(engine, container, gpu)
+
+    seen = [is_held(engine, web, gpu) for _ in range(LOOKS_AT_A_MOVER)]
+    assert seen.count("idle") == 0
+    assert "held" in seen
+    web.ask("leave")
+    assert held_by(engine, web, gpu) == []
+
+
+def is_held(world: RealWorld, web: RealWorkload, node: DeviceNode) -> str:
+    try:
+        return "held" if held_by(world, web, node) else "idle"
+    except Unknown as unknown:
+        assert unknown.reason == "ProcessesKeepChanging"  # noqa: PT017 - busy, either way
+        return "unknown"
+
+
+def test_processes_of_others_that_begin_without_end_leave_no_doubt(engine: RealWorld) -> None:
+    """Case 48: each look goes on with what is new, until there is nothing new."""
+    gpu = engine.devices[0]
+    loops = [subprocess.Popen(["sh", "-c", "while :; do /bin/true; done"]) for _ in range(2)]
+    try:
+        held = [engine.processes.holders([gpu.rdev]) for _ in range(LOOKS_BESIDE_FORKS)]
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+    assert len(held) == LOOKS_BESIDE_FORKS
+
+
 def hops(web: RealWorkload) -> tuple[int, int, int]:
     """Count how often it opened the device again, was refused by a rule, and failed otherwise, since asked last."""
     opened, refused, failed = map(int, web.ask("hopped").text.split())
@@ -148,13 +201,7 @@ def test_one_that_forks_without_end_opens_nothing_after_the_detach_and_is_never_
     eventually(refused_again, "it hops on")
     assert hopped == (0, hopped[1], 0), "it opened the device again, or failed by something else than the rule"
     assert web.opens(gpu.path) == errno.ENOENT
-    for _ in range(5):
-        try:
-            seen = held_by(world, web, gpu)
-        except Unknown as unknown:
-            assert unknown.reason == "ProcessesKeepChanging"  # noqa: PT017 - busy, either way
-        else:
-            assert seen
+    assert "idle" not in [is_held(world, web, gpu) for _ in range(3)]
 
 
 def test_a_process_begun_before_the_attach_that_uses_it_first_too_early_fails_for_good(world: RealWorld) -> None:

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -28,6 +29,7 @@ static void *mapped = MAP_FAILED;
 static int first_use; /* of the stand-in for CUDA: 0 none yet, 1 it went well, -errno it did not, for good */
 static struct counts { volatile unsigned long opens, refused, slipped; } *counts;
 static pid_t hammer, stayer;
+static int (*wait_forever)(void) = pause; /* what a child that stays does over and over */
 
 static int hold(int fd) {
     if (held_count == MAX_HELD) return EMFILE;
@@ -75,7 +77,44 @@ static int close_held(void) {
 static void stay(void) {
     close(connection);
     close(listener);
+    for (;;) wait_forever();
+}
+
+/* Move the one descriptor that is held between two numbers, so that one of them is always open. */
+static int hop_descriptor(void) {
+    int next = held[0] == MAX_HELD ? MAX_HELD + 1 : MAX_HELD;
+    dup2(held[0], next);
+    close(held[0]);
+    return held[0] = next;
+}
+
+/* Move the mapping between two places. */
+static int hop_mapping(void) {
+    static char *places;
+    static int at;
+    if (!places) places = mmap(NULL, 4 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    at = 2 * PAGE - at;
+    mapped = mremap(mapped, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, places + at);
+    return 0;
+}
+
+/* Leave all to another thread: the process is a zombie that has descriptors and memory. */
+static int end_first_thread(void) { return (int)syscall(SYS_exit, 0); }
+
+static void *rest(void *nothing) {
     for (;;) pause();
+    return nothing;
+}
+
+static int then(int error, int (*next)(void)) {
+    wait_forever = next;
+    return error;
+}
+
+static int open_and_end_first_thread(const char *path) {
+    pthread_t thread;
+    int error = pthread_create(&thread, NULL, rest, NULL);
+    return then(error ? error : open_and_hold(path), end_first_thread);
 }
 
 /* End the child that stayed last, and wait until it has closed all that it had. */
@@ -163,6 +202,9 @@ static int serve(char *request, int received, char *text, size_t size) {
     if (!strcmp(request, "map")) return map_only(argument);
     if (!strcmp(request, "cuda")) return use_as_cuda_does(argument);
     if (!strcmp(request, "thread")) return open_in_thread(argument);
+    if (!strcmp(request, "hopfd")) return then(open_and_hold(argument), hop_descriptor);
+    if (!strcmp(request, "hopmap")) return then(map_only(argument), hop_mapping);
+    if (!strcmp(request, "headless")) return open_and_end_first_thread(argument);
     if (!strcmp(request, "close")) return close_held();
     if (!strcmp(request, "leave")) return end_stayer();
     if (!strcmp(request, "take")) return hold(received);

@@ -1,0 +1,41 @@
+"""What processes call themselves and their files misleads nobody: the real adapter over files that stand for /proc."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from attach.model import Holder, Process
+from tests.attach.test_unknown import CID, PID, POD, TICKS, WEB, processes
+
+NULL = os.makedev(1, 3)
+
+
+@pytest.mark.parametrize("name", ["web", "a\rb", "a\x0cb", "a\x1cb", "a\u2028b", "a  b", "0", "\udcff"])
+def test_no_name_of_a_file_hides_a_mapping_or_ends_the_look(tmp_path: Path, name: str) -> None:
+    """A pod names its files as it likes; of what ends a line elsewhere, only the newline is escaped in /proc."""
+    node = processes(tmp_path, f"/kubepods/pod{POD}/{CID}")
+    own = tmp_path / str(PID)
+    for folder in ("fd", "task", f"task/{PID}", "map_files"):
+        (own / folder).mkdir()
+    line = "00001000-00002000 r--p 00000000 00:05 {} /tmp/{}\n"
+    maps = line.format(8, name) + line.replace("1000", "3000").replace("2000", "4000").format(9, "gpu")
+    (own / "maps").write_bytes(os.fsencode(maps))
+    (own / "map_files/1000-2000").symlink_to("/proc/version")
+    (own / "map_files/3000-4000").symlink_to("/dev/null")
+
+    assert node.holders([NULL]) == [Holder(Process(PID, TICKS), NULL, CID, POD, "x", mapped=True)]
+
+
+def test_no_name_of_a_process_makes_it_the_first_of_its_container(tmp_path: Path) -> None:
+    processes(tmp_path, f"/kubepods/pod{POD}/{CID}", PID - 1)
+    node = processes(tmp_path, f"/kubepods/pod{POD}/{CID}")
+    (tmp_path / str(PID - 1) / "status").write_bytes(b"Name:\t\xff\rNSpid:\t1\nNSpid:\t6\t2\n")
+    (tmp_path / str(PID) / "status").write_bytes(b"Name:\tx\nNSpid:\t7\t1\n")
+    cgroup = tmp_path / "kubepods" / f"pod{POD}" / CID
+    cgroup.mkdir(parents=True)
+    (cgroup / "cgroup.procs").write_text(f"{PID - 1}\n{PID}\n")
+
+    container = node.find(WEB)
+    assert container is not None
+    assert container.init == Process(PID, TICKS)
