@@ -101,7 +101,8 @@ def _lets_open(line: str, rdev: int) -> bool:
     kind, numbers, access = line.split()
     major, _, minor = numbers.partition(":")
     names_it = major in ("*", str(os.major(rdev))) and minor in ("*", str(os.minor(rdev)))
-    return kind == "c" and names_it and not {*_OURS}.isdisjoint(access)
+    is_ours = access == _OURS and "*" not in numbers
+    return kind == "c" and names_it and not is_ours and not {*_OURS}.isdisjoint(access)
 
 
 def _entries(lines: Sequence[str]) -> dict[int, str]:

@@ -12,7 +12,7 @@ from controller.capacity import Capacity
 from controller.metrics import Metrics
 from controller.serving import Serving
 from controller.unsized import UnsizedPods
-from controller.world import World, patch_version
+from controller.world import Failures, World, patch_version
 from kube.api import Object
 from kube.kinds import SPEC_CATALOGS
 from nodes.capacity import Held
@@ -65,13 +65,17 @@ class Usage:
         self.metrics.pods({use.name: use.pods for use in uses}, {use.name: use.misfits for use in uses})
         owner = {name: sla_class.catalog for name, sla_class in served.catalog.classes.items()}
         held = self._held_by_catalog()
+        failures = Failures()
         for thing in self.world.catalogs.items():
             name = thing["metadata"]["name"]
             own = [use for use in uses if owner.get(use.name) == name]
             unsized = [one for one in self.unsized.found if owner.get(one.sla_class) == name]
             body = usage_status(thing, own, held.get(name, ()), unsized, datetime.now(UTC))
-            if body:
-                patch_version(self.world.api, SPEC_CATALOGS, name, thing["metadata"]["resourceVersion"], body, "status")
+            with failures.noted():
+                if body:
+                    version = thing["metadata"]["resourceVersion"]
+                    patch_version(self.world.api, SPEC_CATALOGS, name, version, body, "status")
+        failures.end()
         return True
 
     def _held_by_catalog(self) -> dict[str, list[Held]]:

@@ -9,6 +9,7 @@ import pytest
 from catalog.stored import read_kept, revision_object
 from controller.metrics import Metrics
 from controller.usage import Usage, owners, usage_status
+from kube.api import ApiError
 from nodes.bound import Bound
 from nodes.capacity import Held
 from nodes.standing import ClassUse
@@ -130,10 +131,10 @@ def test_a_size_is_of_the_catalogue_that_has_it_or_had_it_last(serving: list[dic
 class Site:
     """A catalogue whose class more and more pods get, and what is written of that."""
 
-    def __init__(self) -> None:
-        self.now_s, self.pods, self.written = 0.0, 0, list[int]()
-        metadata = {"name": "platform", "resourceVersion": "1"}
-        catalogs = SimpleNamespace(items=lambda: [{"metadata": metadata}])
+    def __init__(self, *names: str) -> None:
+        self.now_s, self.pods, self.written, self.refused = 0.0, 0, list[int](), ""
+        listed = [{"metadata": {"name": name, "resourceVersion": "1"}} for name in names or ("platform",)]
+        catalogs = SimpleNamespace(items=lambda: listed)
         revisions = SimpleNamespace(items=list)
         world: Any = SimpleNamespace(api=self, catalogs=catalogs, revisions=revisions, bound=self.bound)
         index = serving().index
@@ -146,7 +147,9 @@ class Site:
     def bound(self) -> list[Bound]:
         return [Bound(f"a/p{n}", "n1", {}, {}, None, "net", "net", "medium", "", {}) for n in range(self.pods)]
 
-    def patch(self, *_: object, **__: object) -> dict[str, Any]:
+    def patch(self, _resource: object, name: str, *_: object, **__: object) -> dict[str, Any]:
+        if name == self.refused:
+            raise ApiError(f"PATCH {name}", 422, "Invalid", "refused")
         self.written.append(self.pods)
         return {"metadata": {"resourceVersion": "2"}}
 
@@ -158,3 +161,11 @@ def test_the_status_is_written_every_ten_seconds_at_most_however_pods_come() -> 
         site.usage.reconcile()
         site.now_s += 1.0
     assert site.written == [1, 11, 21]
+
+
+def test_a_status_that_cannot_be_written_holds_up_no_other_and_is_tried_again() -> None:
+    site = Site("first", "other")
+    site.refused, site.pods = "first", 3
+    with pytest.raises(ApiError, match="PATCH first: refused"):
+        site.usage.reconcile()
+    assert site.written == [3]
