@@ -264,5 +264,12 @@ def test_a_controller_that_dies_after_every_write_gets_there(lending: Lending) -
     lending.keep_ready(None)
     eventually(lambda: life(lending) == "" and not lending.warm(), "it is given back", 60)
     lending.until_cold()
+
+    lending.ask("late", "nobody", ttlSecondsAfterFinished=0)
+    eventually(
+        lambda: life(lending) == "" and lending.api.get(GPU_ATTACHMENTS, "late", lending.namespace) is None,
+        "one that has ended is removed",
+        60,
+    )
     assert [write for write in writes("attachments", "warm") if not write.is_among(SITES)] == []
     assert agent.most == {ONE: 1}
