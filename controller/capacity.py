@@ -4,11 +4,13 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
+from catalog.served import Served
 from controller.metrics import Metrics
 from controller.serving import Serving
 from controller.world import Failures, World, patch_version
-from kube.kinds import NODES
-from nodes.bound import by_node
+from kube.api import Object
+from kube.kinds import NODES, PODS
+from nodes.bound import by_node, keep_promises, read_bound
 from nodes.capacity import Held, NodePatch, plan
 from nodes.startup import Started, started
 
@@ -49,17 +51,17 @@ class Capacity:
         self.metrics.held(len({held.node for held in due.held}))
         self._tried = {p.node: p.version for p in due.patches if self._tried.get(p.node) == p.version}
         todo = [patch for patch in due.patches if patch.node not in self._tried]
-        self._write_all(todo[:AT_ONCE])
+        self._write_all(todo[:AT_ONCE], served)
         return len(todo) <= AT_ONCE
 
-    def _write_all(self, patches: list[NodePatch]) -> None:
+    def _write_all(self, patches: list[NodePatch], served: Served) -> None:
         """
         Write several at a time.
 
         Raises:
             ApiError: One was refused; or nobody answers, and those that were not begun are left.
         """
-        begun = [self._writers.submit(self._write, patch) for patch in patches]
+        begun = [self._writers.submit(self._write, patch, served) for patch in patches]
         failures = Failures()
         try:
             for patch, written in zip(patches, begun, strict=True):
@@ -71,8 +73,22 @@ class Capacity:
                 written.cancel()
         failures.end()
 
-    def _write(self, patch: NodePatch) -> None:
+    def _write(self, planned: NodePatch, served: Served) -> None:
         """Write on a node, unless a later version of it is here by now: that is looked at in the next round."""
-        node = self.world.nodes.get(patch.node)
-        if node is not None and node["metadata"].get("resourceVersion") == patch.version:
+        node = self.world.nodes.get(planned.node)
+        if node is None or node["metadata"].get("resourceVersion") != planned.version:
+            return
+        patch = self._by_all_its_pods(node, served) if planned.takes else planned
+        if patch is not None:
             patch_version(self.world.api, NODES, patch.node, patch.version, patch.body, "status")
+
+    def _by_all_its_pods(self, node: Object, served: Served) -> NodePatch | None:
+        """
+        Plan again by the pods that the API server has on the node now; None: they need all that is there.
+
+        Those that are watched have a size. A pod without one may ask for our resources and labels by hand, and one
+        that was bound a moment ago may not have been seen yet.
+        """
+        pods = self.world.api.list(PODS, fieldSelector=f"spec.nodeName={node['metadata']['name']}")
+        bound = by_node(read_bound(map(keep_promises, pods)))
+        return next(iter(plan([node], served.catalog, served.target, bound).patches), None)

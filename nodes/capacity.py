@@ -9,7 +9,7 @@ that its node does not hold any more (`OutOfpodsla.io/pps`, `NodeAffinity`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from catalog.dimension import DIMENSIONS
@@ -36,6 +36,7 @@ class NodePatch:
         capacity: Quantities of extended resources, by name.
         allocatable: As capacity.
         version: The resourceVersion of the node that this was planned for; "" where it has none.
+        takes: It withdraws, lowers or changes something that pods on the node may lean on.
     """
 
     node: str
@@ -43,6 +44,7 @@ class NodePatch:
     capacity: Mapping[str, str | None]
     allocatable: Mapping[str, str | None]
     version: str = ""
+    takes: bool = field(default=False, compare=False)
 
     @property
     def body(self) -> dict[str, Any]:
@@ -144,12 +146,16 @@ def _patch(
     figures = offer.capacity if offer else {}
     kept_labels = _kept_labels(name, present, labels, bound)
     floors = promised(bound) if bound else {}
+    new_labels = _changes(LABELS, present, {**labels, **kept_labels})
+    groups = [(published, _figure_changes(published, figures, floors) if up else {})
+              for published in (capacity, allocatable)]  # fmt: skip
     patch = NodePatch(
         node=name,
-        labels=_changes(LABELS, present, {**labels, **kept_labels}),
-        capacity=_figure_changes(capacity, figures, floors) if up else {},
-        allocatable=_figure_changes(allocatable, figures, floors) if up else {},
+        labels=new_labels,
+        capacity=groups[0][1],
+        allocatable=groups[1][1],
         version=node["metadata"].get("resourceVersion", ""),
+        takes=not present.keys().isdisjoint(new_labels) or any(_lowers(*group) for group in groups),
     )
     beyond = _beyond(capacity, figures, floors) if up else {}
     kept_figures = {key: render_integer(figure) for key, figure in beyond.items()}
@@ -195,6 +201,11 @@ def _figure_changes(
     wanted = {resource: render_integer(figure) for resource, figure in figures.items()}
     read = {resource: _spelt(published[resource]) for resource in RESOURCES & published.keys()}
     return _changes(RESOURCES, read, wanted)
+
+
+def _lowers(published: Mapping[str, Any], changes: Mapping[str, str | None]) -> bool:
+    old = {key: _integer(published[key]) for key in changes.keys() & published.keys()}
+    return any(figure > _integer(changes[key] or "0") for key, figure in old.items())
 
 
 def _integer(quantity: Any) -> int:

@@ -12,8 +12,9 @@ import yaml
 from catalog.keys import FAMILY, INSTANCE_TYPE
 from controller.process import Controller
 from kube.api import Api, Object, Resource
-from kube.kinds import NODES, SPEC_CATALOGS
+from kube.kinds import NODES, PODS, SPEC_CATALOGS
 from nodes.export import STARTUP_TAINT
+from tests.builders import container
 from tests.cluster.install import service_account_kubeconfig
 from tests.cluster.state import load_cluster
 from tests.controller.test_crashes import NAMESPACE, publish
@@ -193,6 +194,29 @@ def test_what_went_stale_while_no_controller_worked_is_put_right_when_one_starts
         eventually(lambda: says(found(bare, "moved")) == offered("waves.d.large"), "the new type is followed")
         eventually(lambda: says(found(bare, "stale")) == offered("waves.e.large"), "what was wrong is put right")
         eventually(lambda: says(found(bare, "left-over")) == NOTHING, "what nobody offers is withdrawn")
+
+
+def test_what_a_pod_asks_for_by_hand_stays_on_its_node_for_as_long_as_it_does(bare: Api, working: Working) -> None:
+    """It has no size of ours, and would be failed by its kubelet all the same when that one starts again."""
+    create(bare, "leant-on", "waves.a.large")
+    asks = container(requests={PPS: "800k"}, limits={PPS: "800k"})
+    by_hand = {"nodeName": "leant-on", "nodeSelector": {MHZ: "2500"}, "containers": [asks]}
+    with working():
+        eventually(lambda: says(found(bare, "leant-on")) == offered("waves.a.large"), "it works")
+        bare.create(PODS, {"metadata": {"name": "by-hand"}, "spec": by_hand}, "default")
+        spec = sizes(a="500k")
+        spec["sizes"][0]["cpu"]["baseMHz"] = 2400
+        create(bare, "free", "waves.a.large")
+        eventually(lambda: says(found(bare, "free")) == offered("waves.a.large"), "so does another")
+        publish(bare, "waves", spec)
+        eventually(lambda: says(found(bare, "free")) == ("475k", "2400", "waves.a"), "the edit is followed")
+        eventually(
+            lambda: says(found(bare, "leant-on")) == ("800k", "2500", "waves.a"), "down to what the pod asks for"
+        )
+
+        bare.call("DELETE", PODS.path("default", "by-hand"), body={"gracePeriodSeconds": 0})
+        bare.patch(NODES, "leant-on", {"metadata": {"annotations": {"heartbeat": "1"}}})
+        eventually(lambda: says(found(bare, "leant-on")) == ("475k", "2400", "waves.a"), "and once it is gone, whole")
 
 
 RBAC: Final = "rbac.authorization.k8s.io/v1"

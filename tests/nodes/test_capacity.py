@@ -148,6 +148,24 @@ def test_an_empty_catalogue_withdraws_everything() -> None:
     assert applied(published, patch) == node({TYPE: "ecs.c7.xlarge"})
 
 
+@pytest.mark.parametrize(
+    ("given_node", "takes"),
+    [
+        pytest.param(node({TYPE: "ecs.c7.xlarge"}), False, id="nothing was there"),
+        pytest.param(node({TYPE: "ecs.c7.xlarge"}, {"podsla.io/pps": "900k"}), False, id="a figure is raised"),
+        pytest.param(node({TYPE: "ecs.c7.xlarge"}, {"podsla.io/pps": "1M"}), True, id="a figure is lowered"),
+        pytest.param(node({TYPE: "ecs.c7.xlarge"}, {}, {"podsla.io/pps": "1M"}), True, id="where pods see it alone"),
+        pytest.param(node({TYPE: "nobody.knows"}, {"podsla.io/pps": "1"}), True, id="a figure is withdrawn"),
+        pytest.param(node({TYPE: "ecs.c7.xlarge", "podsla.io/family": "old"}), True, id="a label becomes another"),
+        pytest.param(node({TYPE: "nobody.knows", "podsla.io/family": "old"}), True, id="a label is withdrawn"),
+        pytest.param(node({TYPE: "nobody.knows"}, {"podsla.io/pps": "no figure"}), False, id="it was no figure"),
+    ],
+)
+def test_what_takes_something_away_is_told_from_what_gives(given_node: dict[str, Any], takes: bool) -> None:
+    (patch,) = plan([given_node], CATALOG, TARGET).patches
+    assert patch.takes is takes
+
+
 def test_a_patch_is_one_merge_patch_of_what_changes() -> None:
     patch = NodePatch("n1", gone("podsla.io/family"), {"podsla.io/pps": "1k"}, gone("podsla.io/pps"))
     assert patch.body == {
