@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from enum import StrEnum
 from typing import Final
 
-from catalog.keys import TARGET
+from catalog.keys import OVERLAY, TARGET
 from catalog.served import TARGET_CONFIG_MAP, TARGET_KEY, Served
 from catalog.target_reader import asks_karpenter
 from controller.serving import Serving
@@ -42,6 +42,7 @@ class Overlays:
         self.world, self.serving, self.clock = world, serving, clock
         self._settled: tuple[object, ...] | None = None  # what overlays were brought in step with
         self._look_s = 0.0
+        self._unseen = False  # what was made when the target asked, and may still stand
         self._told: tuple[Reason, str] | None = None
 
     def reconcile(self) -> bool:
@@ -50,7 +51,7 @@ class Overlays:
         if served is None or not (served.target.karpenter or self._asked_before()):
             return True
         key = (served.catalog.revision, served.target)
-        if key == self._settled and (not served.target.karpenter or self.clock() < self._look_s):
+        if key == self._settled and (not (served.target.karpenter or self._unseen) or self.clock() < self._look_s):
             return True
         plan = self._plan(served)
         writes = list(self._writes(plan))
@@ -77,9 +78,10 @@ class Overlays:
         except ApiError as error:
             if error.status not in (403, 404):
                 raise
-            self._tell(*_WHY[error.status] if asked else (None, ""))
+            self._unseen = error.status == 403 and asked is None
+            self._tell(*_WHY[error.status] if asked else _LEFT if self._unseen else (None, ""))
             return OverlayPlan()
-        wanted = None
+        wanted, self._unseen = None, False
         if asked is not None:
             wanted = karpenter(offers(served.catalog, served.target), price=asked.price, weight=asked.weight)
         plan = plan_overlays(wanted, standing)
@@ -108,6 +110,11 @@ class Overlays:
         self._told = told
 
 
+_LEFT: Final = (
+    Reason.EXPORT_NOT_ALLOWED,
+    "spec.autoscaler asks for no NodeOverlays any more, and the controller has no right to those that it made before: "
+    f"kubectl delete nodeoverlays -l {OVERLAY}, or give it manifests/components/karpenter until they are gone",
+)
 _WHY: Final = {
     404: (
         Reason.KARPENTER_MISSING,

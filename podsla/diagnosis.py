@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from catalog.demand import CPU, RAM
 from catalog.dimension import MEMORY, RESERVABLE, VCPU
@@ -13,6 +13,8 @@ from nodes.capacity import LABELS
 from nodes.placement import Needs, Verdict, judge, not_judged, read_needs, read_places
 from nodes.proposals import Context, Holder, Proposal, TypeLack, by_type, holders, propose, reasons_it_fits
 from nodes.usage import class_of, is_over, usage
+
+_UNSEEN: Final = ("what other pods hold (you may not list those of all namespaces)",)
 
 
 class State(StrEnum):
@@ -58,7 +60,7 @@ class Diagnosis:
 def diagnose(
     pod: Mapping[str, Any],
     nodes: Sequence[Mapping[str, Any]] | None,
-    pods: Sequence[Mapping[str, Any]],
+    pods: Sequence[Mapping[str, Any]] | None,
     served: Served | None,
 ) -> Diagnosis:
     """
@@ -66,14 +68,14 @@ def diagnose(
 
     Args:
         nodes: All of them; None: whoever asks may not see them.
-        pods: All that are not over.
+        pods: All that are not over; None: whoever asks may not see them.
         served: To know what its class keeps for it, and which nodes there could be; None: neither is known.
 
     Raises:
         PodError: It has not the form of a pod.
     """
     needs, name = read_needs(pod), pod["metadata"]["name"]
-    places = read_places(nodes or (), usage(nodes or (), pods))
+    places = read_places(nodes or (), usage(nodes or (), pods or ()))
     node = str(pod["spec"].get("nodeName") or "")
     here = next((place for place in places if place.usage.node == node), None)
     verdicts = () if node else judge(needs, places)
@@ -94,7 +96,7 @@ def diagnose(
         holders=holders(verdicts) if state is State.NOWHERE else (),
         proposals=propose(needs, verdicts, _context(class_of(pod), served)) if state is State.NOWHERE else (),
         kept=tuple(reasons_it_fits(needs, here)) if here and state is State.PLACED else (),
-        not_judged=not_judged(pod) if waits else (),
+        not_judged=(*not_judged(pod), *(_UNSEEN if pods is None else ())) if waits else (),
     )
 
 

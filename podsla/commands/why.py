@@ -128,7 +128,7 @@ def _diagnosis(reader: Any, pods: Sequence[Mapping[str, Any]]) -> Diagnosis | No
         return None
     nodes, others, served = reader.all(
         lambda: reader.permitted(reader.nodes, None),
-        lambda: reader.permitted(reader.running_pods, []),
+        lambda: reader.permitted(reader.running_pods, None),
         lambda: _served(reader) if _waits(subject) else None,
     )
     return diagnose(subject, nodes, others, served)

@@ -10,12 +10,12 @@ from catalog.keys import CLASS, DEFAULT_CLASS, DOMAIN, ENFORCE_TEMPLATES
 from catalog.load import DEFAULT_TARGET, load_target
 from catalog.model import SlaClass
 from catalog.problems import InvalidError, close, nearest
+from catalog.quantity import parse_integer
 from catalog.served import TARGET_CONFIG_MAP, TARGET_KEY, Served, build, find_accepted
 from catalog.target_reader import read_target
 from catalog.yamltext import parse_documents
-from nodes.bound import RESOURCES, Bound, keep_promises, read_bound
-from nodes.capacity import LABELS, size_of
-from nodes.offer import node_offer
+from nodes.bound import RESOURCES, Bound, by_node, keep_promises, read_bound
+from nodes.capacity import NodePatch, plan, size_of
 from nodes.placement import Lack, Missing, Place, judge, read_needs, read_places
 from nodes.proposals import by_type
 from nodes.standing import by_class, first_short
@@ -106,24 +106,24 @@ def _target(config_map: Object | None, accepted: tuple[int, str] | None) -> Iter
 def _nodes(found: Snapshot, served: Served) -> Iterator[Finding]:
     sizes = {size.name: size for size in served.catalog.sizes}
     unknown: dict[str, list[str]] = {}
-    lesser: dict[str, list[str]] = {}
+    wrong: dict[str, list[str]] = {}
+    hidden = "pods" in found.hidden  # then nobody knows what is published for their sake
+    due = plan(found.nodes, served.catalog, served.target, by_node(read_bound(map(keep_promises, found.pods))))
+    patches = {patch.node: patch for patch in due.patches if not (hidden and patch.takes)}
     for node in found.nodes:
-        name = size_of(node)
-        if name is None or (name in sizes and not served.target.has(sizes[name])):
+        name, size = node["metadata"]["name"], size_of(node)
+        if size is None or (size in sizes and not served.target.has(sizes[size])):
             continue
-        if name not in sizes:
-            unknown.setdefault(name, []).append(node["metadata"]["name"])
-            continue
-        offer = node_offer(sizes[name], served.target)
-        wanted = {key: value for key, value in offer.labels.items() if key in LABELS}
-        if missing := _unpublished(node, wanted, offer.capacity):
-            lesser.setdefault(missing, []).append(node["metadata"]["name"])
+        if size not in sizes:
+            unknown.setdefault(size, []).append(name)
+        elif name in patches and (said := _differs(node, patches[name])):
+            wrong.setdefault(said, []).append(name)
     for name, nodes in sorted(unknown.items()) if sizes else ():
         message = (
             f"{some(nodes)} are of this type, and no catalogue has it, so they offer nothing; {nearest(name, sizes)}"
         )
         yield warning(Reason.UNKNOWN_NODE_TYPE, f"type {name}", message)
-    for missing, nodes in sorted(lesser.items()):
+    for missing, nodes in sorted(wrong.items()):
         message = f"{some(nodes)} publish {missing}; is a controller running, and does nothing else write there?"
         yield error(Reason.NODE_NOT_PUBLISHED, counted(len(nodes), "node"), message)
     for used in usage(found.nodes, found.pods):
@@ -138,22 +138,30 @@ def _figures(used: NodeUsage) -> tuple[Mapping[str, int], Mapping[str, int]]:
     return used.promised, used.allocatable
 
 
-def _unpublished(node: Object, labels: Mapping[str, str], capacity: Mapping[str, int]) -> str:
-    """Say what a node publishes less of than its size offers; more may be held up for pods that were promised it."""
-    status = node.get("status") or {}
+def _differs(node: Object, patch: NodePatch) -> str:
+    """Say what a node publishes otherwise than its size offers, and than its pods were promised."""
+    status, labels = node.get("status") or {}, node["metadata"].get("labels") or {}
     if "cpu" not in (status.get("capacity") or {}):
         return ""  # it is not up
-    there = node["metadata"].get("labels") or {}
     have = read_amounts(status.get("allocatable") or {})
-    lacking = [f"no label {key}" for key in sorted(labels) if key not in there]
-    lacking += [
-        f"{render_amount(resource, have[resource])} {resource} of {render_amount(resource, figure)}"
-        if resource in have
-        else f"no {resource}"
-        for resource, figure in sorted(capacity.items())
-        if have.get(resource, 0) < figure
-    ]
-    return ", ".join(lacking)
+    figures = sorted({**patch.capacity, **patch.allocatable}.items())
+    return ", ".join(
+        [_label(key, labels.get(key), text) for key, text in sorted(patch.labels.items())]
+        + [_figure(resource, have.get(resource), text) for resource, text in figures]
+    )
+
+
+def _label(key: str, there: str | None, offered: str | None) -> str:
+    if there is None:
+        return f"no label {key}"
+    return f"label {key}={there}, " + (f"and {offered} is offered" if offered else "and nothing offers it")
+
+
+def _figure(resource: str, there: int | None, offered: str | None) -> str:
+    if there is None:
+        return f"no {resource}"
+    has, figure = render_amount(resource, there), parse_integer(offered or "0")
+    return f"{has} {resource} " + (f"of {offered}" if there < figure else f"where {offered or 'nothing'} is offered")
 
 
 def _classes(found: Snapshot, index: Index) -> Iterator[Finding]:

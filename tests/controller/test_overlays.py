@@ -11,7 +11,7 @@ from controller.overlays import LOOK_EVERY_S, Overlays
 from controller.process import reconcilers
 from controller.serving import Serving
 from controller.world import World
-from kube.api import Api, ApiError
+from kube.api import Api, ApiError, Object
 from kube.kinds import CONFIG_MAPS, EVENTS, NODE_OVERLAYS
 from tests.cluster.binaries import find
 from tests.cluster.install import NAMESPACE, PODSLA, service_account_kubeconfig
@@ -95,6 +95,10 @@ def allow(user: User) -> None:
     run(user, "apply", "-f", str(MANIFESTS / "components" / "karpenter" / "rbac.yaml"))
 
 
+def forbid(user: User) -> None:
+    run(user, "delete", "-f", str(MANIFESTS / "components" / "karpenter" / "rbac.yaml"))
+
+
 def install_karpenter(user: User) -> None:
     """Its own CRD, which is all of it that the controller meets."""
     run(user, "apply", "--server-side", "-f", str(find(KARPENTER_CRDS) / "karpenter.sh_nodeoverlays.yaml"))
@@ -109,9 +113,16 @@ def make_overlay(user: User, name: str, instance_type: str, pps: str) -> None:
     user.api.create(NODE_OVERLAYS, {**body, "spec": spec})
 
 
+def events(user: User) -> Iterator[Object]:
+    yield from user.api.list(EVENTS, NAMESPACE, fieldSelector="regarding.name=podsla-target")
+
+
 def told(user: User) -> set[str]:
-    about = {"fieldSelector": "regarding.name=podsla-target"}
-    return {event["reason"] for event in user.api.list(EVENTS, NAMESPACE, **about)}
+    return {event["reason"] for event in events(user)}
+
+
+def notes(user: User) -> str:
+    return " ".join(event["note"] for event in events(user))
 
 
 def lab(large: str, small: str) -> dict[str, Any]:
@@ -161,7 +172,12 @@ def test_overlays_follow_the_catalogue_once_the_target_asks(user: User, controll
     ask(user, "true, price: true, weight: 7")
     controller.settle(priced, "they say what an export by hand can say")
 
+    forbid(user)
     ask(user, "false")
+    controller.settle(lambda: "kubectl delete nodeoverlays -l podsla.io/overlay" in notes(user), "it says what is left")
+    assert "lab.c.large" in standing(user)
+
+    allow(user)
     controller.settle(lambda: standing(user) == {"b": "7"}, "not asked for any more: ours go, theirs stays")
     assert told(user) == {"ExportNotAllowed", "KarpenterMissing"}
 

@@ -211,6 +211,21 @@ def test_where_all_is_well_nothing_is_found() -> None:
             (W, Reason.UNKNOWN_NODE_TYPE, "type mediun"), "did you mean medium?", id="a node of an unknown type",
         ),
         pytest.param(
+            edited("nodes", 0, "metadata", "labels", "podsla.io/base-mhz", to="9999"),
+            (E, Reason.NODE_NOT_PUBLISHED, "1 node"), "n1 publish label podsla.io/base-mhz=9999, and 2700 is offered",
+            id="a label says more than the size offers",
+        ),
+        pytest.param(
+            edited("nodes", 0, "status", "allocatable", "podsla.io/pps", to="9M"),
+            (E, Reason.NODE_NOT_PUBLISHED, "1 node"), "9M podsla.io/pps where 950k is offered",
+            id="more than the size offers, and no pod was promised it",
+        ),
+        pytest.param(
+            edited("nodes", 0, "status", "allocatable", "podsla.io/disk-iops", to="9"),
+            (E, Reason.NODE_NOT_PUBLISHED, "1 node"), "9 podsla.io/disk-iops where nothing is offered",
+            id="a figure that the size does not have",
+        ),
+        pytest.param(
             edited("nodes", 0, "metadata", "labels", "podsla.io/base-mhz", to=None),
             (E, Reason.NODE_NOT_PUBLISHED, "1 node"), "n1 publish no label podsla.io/base-mhz",
             id="a label is missing",

@@ -40,6 +40,15 @@ def test_state(subject: Any, nodes: Any, state: State) -> None:
     assert diagnose(subject, nodes, [], SERVED).state is state
 
 
+def test_who_may_not_see_other_pods_is_told_that_they_are_not_judged() -> None:
+    found = diagnose(sized(), NODES, None, SERVED)
+    assert (found.state, found.not_judged) == (
+        State.FITS,
+        ("what other pods hold (you may not list those of all namespaces)",),
+    )
+    assert diagnose(sized(), NODES, [], SERVED).not_judged == ()
+
+
 def test_a_waiting_pod_is_told_all_that_helps() -> None:
     other = {**sized("900k", nodeName="n1"), "metadata": {"name": "other", "namespace": "team-b"}}
     found = dump(diagnose(sized(), [node("n1")], [other], SERVED))
