@@ -32,7 +32,7 @@ class Capacity:
         self.world, self.metrics, self.serving = world, metrics, serving
         self.held: tuple[Held, ...] = ()
         self.started: tuple[Started, ...] = ()
-        self._unknown: tuple[str, ...] = ()
+        self._unknown = set[str]()  # types that were told of
         self._tried: dict[str, str] = {}  # the version of a node that was written on, until a later one is seen here
         self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="capacity")
 
@@ -43,9 +43,10 @@ class Capacity:
             return True
         nodes = self.world.nodes.items()
         due = plan(nodes, served.catalog, served.target, by_node(self.world.bound()))
-        if due.unknown and due.unknown != self._unknown:
-            _log.info("nodes of types that no catalogue has", extra={"fields": {"types": due.unknown[:20]}})
-        self._unknown, self.held = due.unknown, due.held
+        if new := tuple(name for name in due.unknown if name not in self._unknown):
+            _log.info("nodes of types that no catalogue has", extra={"fields": {"types": new[:20]}})
+        self._unknown.update(new)
+        self.held = due.held
         self.started = tuple(started(nodes, {patch.node for patch in due.patches}))
         self.metrics.nodes(known=len(nodes) - due.unknown_nodes, unknown=due.unknown_nodes)
         self.metrics.held(len({held.node for held in due.held}))

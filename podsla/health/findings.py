@@ -22,6 +22,7 @@ class Reason(StrEnum):
     CRD_NOT_SERVED = "CRDNotServed"
     WEBHOOK_MISSING = "WebhookMissing"
     WEBHOOK_FAILS_OPEN = "WebhookFailsOpen"
+    WEBHOOK_PASSED_BY = "WebhookPassedBy"
     SYSTEM_NAMESPACE_SENT = "SystemNamespaceSent"
     POLICY_MISSING = "PolicyMissing"
     NO_CA_BUNDLE = "NoCABundle"

@@ -24,6 +24,7 @@ _OLDEST_MINOR: Final = 34
 _LEASE_GRACE_S: Final = 30  # clocks differ, and a list takes a moment
 _NAME_LABEL: Final = "kubernetes.io/metadata.name"
 _APPLY: Final = "apply the manifests again"
+_CONDITIONS: Final = {"no-mirror-pod", "has-a-key-of-ours", "does-more-than-opt-out"}  # those that are shipped
 
 
 def check_install(found: Snapshot) -> Iterator[Finding]:
@@ -91,6 +92,21 @@ def _webhooks(found: Snapshot) -> Iterator[Finding]:
             yield warning(Reason.WEBHOOK_FAILS_OPEN, f"failurePolicy of {', '.join(open_ones)}", message)
         for name, hook in hooks.items():
             yield from _entry(name, hook, found)
+            if kind == "mutating" and (why := "; ".join(_passed_by(hook))):
+                yield error(Reason.WEBHOOK_PASSED_BY, f"webhook {name}", f"{why}; {_APPLY}")
+
+
+def _passed_by(hook: Mapping[str, Any]) -> Iterator[str]:
+    """Say why pods with a class are created and not sent to it, though it is there."""
+    sent = (("apiGroups", ""), ("apiVersions", "v1"), ("resources", "pods"), ("operations", "CREATE"))
+    rules = hook.get("rules") or ()
+    if not any(all({each, "*"} & {*(rule.get(field) or ())} for field, each in sent) for rule in rules):
+        yield "it has no rule for pods that are created, so it is never called"
+    if hook.get("objectSelector"):
+        yield "it has an objectSelector, and pods that this leaves out come without a size"
+    others = sorted({one["name"] for one in hook.get("matchConditions") or ()} - _CONDITIONS)
+    if others:
+        yield f"it has matchConditions of somebody else ({', '.join(others)}), and what they leave out has no size"
 
 
 def _entry(name: str, hook: Mapping[str, Any], found: Snapshot) -> Iterator[Finding]:

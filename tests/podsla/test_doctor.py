@@ -102,6 +102,24 @@ def test_where_all_is_well_nothing_is_found() -> None:
             id="a webhook that fails open",
         ),
         pytest.param(
+            edited("mutating", "webhooks", 0, "rules", 0, "operations", to=["UPDATE"]),
+            (E, Reason.WEBHOOK_PASSED_BY, FIRST), "it has no rule for pods that are created, so it is never called",
+            id="a webhook that is not called for new pods",
+        ),
+        pytest.param(
+            edited("mutating", "webhooks", 0, "rules", 0, "resources", to=["deployments"]),
+            (E, Reason.WEBHOOK_PASSED_BY, FIRST), "no rule for pods", id="a webhook that is not called for pods",
+        ),
+        pytest.param(
+            edited("mutating", "webhooks", 0, "objectSelector", to={"matchLabels": {"podsla": "yes"}}),
+            (E, Reason.WEBHOOK_PASSED_BY, FIRST), "it has an objectSelector", id="a webhook for pods with a label",
+        ),
+        pytest.param(
+            edited("mutating", "webhooks", 0, "matchConditions", 0, "name", to="not-today"),
+            (E, Reason.WEBHOOK_PASSED_BY, FIRST), "matchConditions of somebody else (not-today)",
+            id="a webhook with another's condition",
+        ),
+        pytest.param(
             edited("mutating", "webhooks", 0, "namespaceSelector", "matchExpressions", 1, "values", to=[HOME]),
             (E, Reason.SYSTEM_NAMESPACE_SENT, FIRST), "pods of kube-system are sent", id="kube-system is sent",
         ),
