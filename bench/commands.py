@@ -78,16 +78,16 @@ def main(nodes: int, pods: int, runs: int, output: str) -> None:
         raise click.exceptions.Exit(1)
 
 
-def the_commands(waits: str, placed: str, edited: Path) -> dict[tuple[str, ...], int]:
-    """Each command, and the exit code that it should end with."""
+def the_commands(waits: str, placed: str, edited: Path) -> dict[tuple[str, ...], tuple[int, str]]:
+    """Each command, the exit code that it should end with, and something that it should say."""
     return {
-        ("why", "--help"): 0,
-        ("why", waits, "-n", THERE): 1,
-        ("explain", "pod", placed, "-n", THERE): 0,
-        ("classes",): 0,
-        ("top",): 0,
-        ("doctor",): 0,
-        ("catalog", "diff", "--cluster", str(edited)): 0,
+        ("why", "--help"): (0, "Usage: podsla why"),
+        ("why", waits, "-n", THERE): (1, f"Pod/{waits} in {THERE}: fits none of"),
+        ("explain", "pod", placed, "-n", THERE): (0, "net-intensive"),
+        ("classes",): (0, "net-intensive"),
+        ("top",): (0, "SUM"),
+        ("doctor",): (0, "all is well"),
+        ("catalog", "diff", "--cluster", str(edited)): (0, "network.pps 1600k → 1500k (lowered)"),
     }
 
 
@@ -161,13 +161,13 @@ def settle(env: dict[str, str]) -> None:
             note(found[-1], style="warn")
 
 
-def measure(env: dict[str, str], commands: dict[tuple[str, ...], int], runs: int) -> list[Took]:
+def measure(env: dict[str, str], commands: dict[tuple[str, ...], tuple[int, str]], runs: int) -> list[Took]:
     """Run every command once in each round; a first round, of which nothing is kept, warms all up."""
     times: dict[tuple[str, ...], list[tuple[float, float]]] = {command: [] for command in commands}
     for number in range(runs + 1):
         note(f"round {number} of {runs}", style="dim")
-        for command, code in commands.items():
-            took = run(command, env, code)
+        for command, (code, said) in commands.items():
+            took = run(command, env, code, said)
             if number:
                 times[command].append(took)
     return [
@@ -181,13 +181,13 @@ def measure(env: dict[str, str], commands: dict[tuple[str, ...], int], runs: int
     ]
 
 
-def run(command: Sequence[str], env: dict[str, str], code: int) -> tuple[float, float]:
-    """Run a command; give what it took, and its processor time."""
+def run(command: Sequence[str], env: dict[str, str], code: int, said: str) -> tuple[float, float]:
+    """Run a command, which has to be right; give what it took, and its processor time."""
     before, started_s = children_s(), time.monotonic()
     done = subprocess.run([PODSLA, *command], env=env, capture_output=True, text=True, check=False)
     took_s = time.monotonic() - started_s
-    if done.returncode != code:
-        text = f"podsla {' '.join(command)} ended with {done.returncode}"
+    if done.returncode != code or said not in done.stdout:
+        text = f"podsla {' '.join(command)} ended with {done.returncode}, and should with {code}, saying {said!r}"
         raise click.ClickException(f"{text}:\n{done.stdout}{done.stderr}")
     return took_s, children_s() - before
 
