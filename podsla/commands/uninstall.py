@@ -10,6 +10,8 @@ import click
 from catalog.keys import PLACEHOLDER, WARM
 from nodes.bound import RESOURCES, by_node, keep_promises, read_bound
 from nodes.capacity import LABELS, plan
+from nodes.export import STARTUP_TAINT
+from nodes.startup import started
 from podsla.options import cluster_options
 from podsla.output import REFUSED, note, say
 from podsla.summary import counted
@@ -51,6 +53,7 @@ def uninstall_command(kubeconfig: Path | None, context: str | None, namespace: s
         _stop_controller(api, namespace)
         delete_warm(api)
         _delete_overlays(api)
+        _take_taints(api)
         left = _clean_nodes(api, force=force)
     except ApiError as error:
         note(f"{error}; nothing more was done, and running this again goes on from there", style="bad")
@@ -191,6 +194,17 @@ def holder_of(lease: Mapping[str, Any] | None) -> tuple[str, str, int] | None:
     if not spec.get("holderIdentity"):
         return None
     return spec["holderIdentity"], spec.get("renewTime") or "", spec.get("leaseDurationSeconds") or 0
+
+
+def _take_taints(api: Any) -> None:
+    """Take the startup taint from nodes that wait with it: nobody else would, and they would take no pods."""
+    from kube.kinds import NODES
+
+    waiting = list(started(api.list(NODES), frozenset()))
+    for one in waiting:
+        api.patch(NODES, one.node, {"metadata": {"resourceVersion": one.version}, **one.body})
+    if waiting:
+        say(f"{counted(len(waiting), 'node')} freed of the taint {STARTUP_TAINT}; take it out of your node groups too")
 
 
 def _clean_nodes(api: Any, *, force: bool) -> int:

@@ -15,6 +15,7 @@ from kube.api import Api, ApiError, Object, Resource
 from kube.kinds import GPU_ATTACHMENTS, MUTATING_WEBHOOKS, NAMESPACES, NODES, PODS
 from nodes.bound import RESOURCES
 from nodes.capacity import LABELS
+from nodes.export import STARTUP_TAINT
 from tests.builders import container, pod
 from tests.cluster.install import OVERLAYS, PODSLA, install
 from tests.cluster.own import own_cluster
@@ -252,9 +253,14 @@ def test_podsla_goes_without_a_trace_and_holds_nobody_up(admin: User, here: Clus
     assert RECORD not in late["metadata"]["annotations"]
 
     assert admin.kubectl("-n", "edge", "delete", "pod", "packets", "later").returncode == 0
+    theirs = {"key": "example.com/burn-in", "effect": "NoSchedule"}
+    starting = {"spec": {"taints": [theirs, {"key": STARTUP_TAINT, "value": "true", "effect": "NoSchedule"}]}}
+    admin.api.patch(NODES, PACKETS, starting)  # it registered when no controller was there any more
     again = admin.podsla("uninstall")
 
-    assert (again.returncode, again.stdout) == (1, GONE + NO_CONTROLLER + cleaned("1 node"))
+    freed = f"1 node freed of the taint {STARTUP_TAINT}; take it out of your node groups too\n"
+    assert (again.returncode, again.stdout) == (1, GONE + NO_CONTROLLER + freed + cleaned("1 node"))
+    assert (admin.api.get(NODES, PACKETS) or {})["spec"]["taints"] == [theirs]
     assert again.stderr == left_as_it_is(CLOCK, "clock")
     eventually(lambda: traces(admin.api) == {"pods": {"clock"}, "nodes": {CLOCK}}, "one node is clean")
 
