@@ -151,6 +151,8 @@ def decide(attachment: Attachment, seen: Seen) -> Action:
     if attachment.with_agent and seen.node is not None:
         return _with_agent(attachment, seen)
     own = seen.placeholder is not None and is_own(seen.placeholder, attachment)
+    if attachment.status.placeholder is None and not own:
+        seen = replace(seen, placeholder=None)  # whoever has the name that it would have, it is not ours to take away
     if attachment.awaits_warm and seen.placeholder is not None and not own:
         return _hand_over(attachment, replace(seen, placeholder=None), seen.placeholder)
     if attachment.status.placeholder is not None and seen.placeholder is not None and not own:

@@ -131,3 +131,9 @@ class Agents:
 def accesses(world: RealWorld, container: RealWorkload) -> list[Access]:
     """Open every device as the container would."""
     return [world.nodes.access(found(world, container), device) for device in world.devices]
+
+
+def repairs(agents: Agents) -> dict[str, float]:
+    """Read how often drift was repaired, by reason."""
+    samples = [sample for metric in agents.metrics.registry.collect() for sample in metric.samples]
+    return {sample.labels["reason"]: sample.value for sample in samples if sample.name == "podsla_attach_repairs_total"}

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,12 @@ exec "$@"
 """
 
 
+def _family(major: int) -> str:
+    """Name the devices of a major number, as systemd wants them named."""
+    characters = Path("/proc/devices").read_text().partition("Block devices")[0]
+    return next(name for number, name in map(str.split, characters.splitlines()[1:-1]) if number == str(major))
+
+
 @dataclass(frozen=True, slots=True)
 class Systemd:
     """A systemd, told by the words of a runtime."""
@@ -92,10 +99,14 @@ class Systemd:
         namespaces = ("--mount", "--pid", "--cgroup", "--root", "--wd")
         return ["nsenter", "--target", str(self.pid), *namespaces]
 
-    def start(self, target: Target, /, *, privileged: bool = False, **_: Any) -> Workload:
+    def start(
+        self, target: Target, /, *, privileged: bool = False, devices: Sequence[Mapping[str, Any]] = (), **_: Any
+    ) -> Workload:
         """Start a container's process in a scope with a list of devices, named as containerd and kubelet do."""
+        families = [f"char-{_family(each['major'])} {each['access']}" for each in devices]
         pod = f"kubepods-burstable-pod{target.uid.replace('-', '_')}.slice"
-        rules = [] if privileged else ["DevicePolicy=strict", *(f"DeviceAllow={each}" for each in ALLOWED)]
+        allowed = [f"DeviceAllow={each}" for each in (*ALLOWED, *families)]
+        rules = [] if privileged else ["DevicePolicy=strict", *allowed]
         properties = [part for rule in rules for part in ("--property", rule)]
         scope = ["systemd-run", "--scope", f"--slice={pod}", f"--unit=cri-containerd-{target.container_id}"]
         own_dev = ["unshare", "--mount", "--propagation", "private", "sh", "-euc", OWN_DEV, "sh"]

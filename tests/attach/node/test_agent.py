@@ -19,7 +19,7 @@ from attach.model import Access, Cgroup, CgroupVersion, DeviceNode, NodeState
 from attach.points import POINTS
 from attach.transitions import State
 from tests.attach.contract import found, held_by
-from tests.attach.node.agents import Agents, accesses
+from tests.attach.node.agents import Agents, accesses, repairs
 from tests.attach.node.containers import in_version
 from tests.attach.node.files import PODSLA, attachment, write_desired, write_inventory
 from tests.attach.node.test_rules2 import add
@@ -317,9 +317,3 @@ def test_a_container_that_was_started_again_gets_its_device_again(engine: RealWo
     assert repairs(agents) == {"ContainerGone": 1}
     agents.run()
     assert (agents.state("u1"), after.opens(path) != 0) == (None, True)
-
-
-def repairs(agents: Agents) -> dict[str, float]:
-    """Read how often drift was repaired, by reason."""
-    samples = [sample for metric in agents.metrics.registry.collect() for sample in metric.samples]
-    return {sample.labels["reason"]: sample.value for sample in samples if sample.name == "podsla_attach_repairs_total"}

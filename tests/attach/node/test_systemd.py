@@ -17,8 +17,8 @@ from attach.points import Hook
 from attach.rules2 import Rules2
 from attach.systemd import SystemdRules
 from attach.transitions import State
-from tests.attach.contract import Contract
-from tests.attach.node.agents import Agents
+from tests.attach.contract import Contract, found
+from tests.attach.node.agents import Agents, repairs
 from tests.attach.node.conftest import skip
 from tests.attach.node.containers import Machine, Workload, hierarchies, new_target
 from tests.attach.node.systemd import Systemd
@@ -85,6 +85,7 @@ RELOADS = [
     pytest.param(("daemon-reload",), id="daemon-reload"),
     pytest.param(("daemon-reexec",), id="daemon-reexec"),
     pytest.param(("set-property", "--runtime", "UNIT", "TasksMax=500"), id="set-property of something else"),
+    pytest.param(("set-property", "--runtime", "UNIT", "AllowedCPUs=0"), id="set-property of its CPUs"),
 ]
 
 
@@ -135,6 +136,28 @@ def test_a_systemd_that_was_not_told_takes_the_device_away_and_the_next_pass_rep
     rules.deny(container.cgroup, [gpu])
     assert web.ask(f"try {path}").error == errno.EPERM
     assert web.ask("try /dev/zero").error == 0
+
+
+def test_an_agent_makes_good_what_reloads_took_away_and_counts_it(systemd: Systemd, tmp_path: Path) -> None:
+    """Its engine tells systemd nothing, as one does that can't reach it: what is left is the second line of defence."""
+    world = UntoldWorld(systemd)
+    try:
+        agents, web, gpu = Agents(world, tmp_path), world.start(), world.devices[0]
+        container, lent = found(world, web), agents.wish(web, "u1", "GPU-0")
+        agents.run(lent)
+        lost = 0
+        while lost < 2:
+            systemd.reload(container, "daemon-reload")
+            lost += web.opens(gpu.path) == errno.EPERM
+
+            def repaired() -> bool:  # systemd may load another program after it has answered
+                agents.run(lent)
+                return web.opens(gpu.path) == 0 and agents.state("u1") is State.ATTACHED
+
+            eventually(repaired, "the device opens again")
+        assert repairs(agents)["RuleGone"] >= lost
+    finally:
+        world.close()
 
 
 def test_a_rule_that_systemd_was_not_told_of_is_taken_back_too(systemd: Systemd) -> None:
@@ -196,6 +219,13 @@ class SystemdWorld(RealWorld):
 
     def rules_at(self, at: Hook) -> SystemdRules:
         return SystemdRules(Rules2(Bpf(at)), self._socket, at)
+
+
+class UntoldWorld(RealWorld):
+    """This machine with a systemd that rules the containers, and is not told of it."""
+
+    def __init__(self, systemd: Systemd) -> None:
+        super().__init__(systemd, systemd.hierarchy)
 
 
 @pytest.fixture
