@@ -59,12 +59,16 @@ def _watch(world: RealWorld, here: Machine, version: CgroupVersion) -> Row:
         for number, device in enumerate(world.devices):
             container = containers[-1 - number]
             eventually(lambda it=container, at=device.path: it.opens(at) == 0, f"{device.path} is attached")  # type: ignore[misc]
-        time.sleep(SETTLE_S)
-        before_s, begun = tree_cpu_s(pid), time.monotonic()
-        time.sleep(WATCHED_S)
-        share = (tree_cpu_s(pid) - before_s) / (time.monotonic() - begun)
         what = f"cgroup {version}: agent at rest, {CONTAINERS} containers, {len(lent)} with a device"
-        return what, f"{share:.2%} of a core", "", f"{resident_mib(pid):.1f} MiB"
+        return what, _share(pid), "", f"{resident_mib(pid):.1f} MiB"
+
+
+def _share(pid: int) -> str:
+    """Watch a process and its children for a while, once they have settled; say how much of a core they take."""
+    time.sleep(SETTLE_S)
+    before_s, begun = tree_cpu_s(pid), time.monotonic()
+    time.sleep(WATCHED_S)
+    return f"{(tree_cpu_s(pid) - before_s) / (time.monotonic() - begun):.2%} of a core"
 
 
 def _in_cluster(world: RealWorld, here: Machine, version: CgroupVersion) -> Row:
@@ -87,14 +91,15 @@ def _in_cluster(world: RealWorld, here: Machine, version: CgroupVersion) -> Row:
     given = (PodDevices("team-a", "holder", (Device("nvidia.com/gpu", "GPU-0"),)),)
     with _ApiServer(pods=pods, gpuattachments=[lent]) as server, kubelet(socket, given):
         config = server.write_config(folder / "config")
-        options = [*files, "--kubeconfig", str(config), "--node", NODE, "--kubelet-socket", str(socket)]
+        reach = ["--kubeconfig", str(config), "--node", NODE, "--kubelet-socket", str(socket)]
+        options = [*files, *reach, "--every", "2"]  # as the DaemonSet has it
         with _agent(version, options, folder / "log") as pid:
             eventually(lambda: web.opens(device.path) == 0, f"{device.path} is attached")
-            time.sleep(SETTLE_S)
+            share = _share(pid)
             child = sum(resident_mib(one) for one in [*tree(pid)][1:])
             note = f"{resident_mib(pid):.1f} MiB, {child:.1f} of them the child's"
     what = f"cgroup {version}: agent at rest in a cluster, {CONTAINERS} pods, one with a device"
-    return what, "", "", note
+    return what, share, "", note
 
 
 def _pod(name: str, uid: str, **status: Any) -> dict[str, Any]:
@@ -133,7 +138,7 @@ class _Lists(BaseHTTPRequestHandler):
             self.send_response(200)
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
-            time.sleep(3 * SETTLE_S)
+            time.sleep(3 * SETTLE_S + WATCHED_S)
             return
         plural = self.path.partition("?")[0].rpartition("/")[2]
         items = self.server.lists.get(plural, [])
