@@ -11,7 +11,7 @@ from controller.world import Failures, World, patch_version
 from kube.api import Object
 from kube.kinds import NODES, PODS
 from nodes.bound import by_node, keep_promises, read_bound
-from nodes.capacity import Held, NodePatch, plan
+from nodes.capacity import Held, NodePatch, give_back, plan
 from nodes.startup import Started, started
 
 AT_ONCE: Final = 100  # nodes written in one round, so that an edit of a catalogue never waits for a thousand
@@ -80,8 +80,12 @@ class Capacity:
         if node is None or node["metadata"].get("resourceVersion") != planned.version:
             return
         patch = self._by_all_its_pods(node, served) if planned.takes else planned
-        if patch is not None:
-            patch_version(self.world.api, NODES, patch.node, patch.version, patch.body, "status")
+        version: str | None = planned.version
+        while patch is not None and version is not None:
+            version = patch_version(self.world.api, NODES, patch.node, version, patch.body, "status")
+            if not planned.takes:
+                return
+            patch = give_back(node, patch, self._by_all_its_pods(node, served))  # to a pod that was bound meanwhile
 
     def _by_all_its_pods(self, node: Object, served: Served) -> NodePatch | None:
         """

@@ -129,6 +129,25 @@ def plan(
     return Plan(tuple(patches), tuple(sorted(set(unknown))), len(unknown), tuple(held))
 
 
+def give_back(node: Mapping[str, Any], written: NodePatch, needed: NodePatch | None) -> NodePatch | None:
+    """
+    Put back what a write took away, and a pod that was bound meanwhile needs; None: nothing.
+
+    Args:
+        node: As it was before.
+        needed: What would have been written had that pod been seen; None: nothing at all.
+    """
+    status = node.get("status") or {}
+    before = (node["metadata"].get("labels") or {}, status.get("capacity") or {}, status.get("allocatable") or {})
+    did = (written.labels, written.capacity, written.allocatable)
+    due = (needed.labels, needed.capacity, needed.allocatable) if needed is not None else ({}, {}, {})
+    labels, capacity, allocatable = (
+        {key: wanted for key in changes if (wanted := right.get(key, old.get(key))) != changes[key]}
+        for old, changes, right in zip(before, did, due, strict=True)
+    )
+    return NodePatch(written.node, labels, capacity, allocatable) if labels or capacity or allocatable else None
+
+
 def size_of(node: Mapping[str, Any]) -> str | None:
     """Find the name of the node's size; None where nothing says."""
     labels = node["metadata"].get("labels") or {}

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from catalog.model import Catalog
 from catalog.quantity import parse_integer
 from catalog.target import Target
-from nodes.bound import RESOURCES
-from nodes.capacity import LABELS, NodePatch, Plan, plan
+from nodes.bound import RESOURCES, Bound
+from nodes.capacity import LABELS, NodePatch, Plan, give_back, plan
 from nodes.offer import node_offer
 from tests.nodes.test_offer import CATALOG, TARGET
 
@@ -164,6 +164,38 @@ def test_an_empty_catalogue_withdraws_everything() -> None:
 def test_what_takes_something_away_is_told_from_what_gives(given_node: dict[str, Any], takes: bool) -> None:
     (patch,) = plan([given_node], CATALOG, TARGET).patches
     assert patch.takes is takes
+
+
+def bound(pps: int, **selector: str) -> dict[str, list[Bound]]:
+    """A pod on the node that was promised packets/s, and selects labels."""
+    return {"n1": [Bound("a/p", "n1", {"podsla.io/pps": pps}, selector, None, "", "", "", "", {})]}
+
+
+@pytest.mark.parametrize(
+    ("pods", "expected"),
+    [
+        pytest.param({}, None, id="nobody came"),
+        pytest.param(bound(900_000), None, id="one came that what is left holds"),
+        pytest.param(bound(1_100_000), ({}, {"podsla.io/pps": "1100k"}), id="one came that needs some of it"),
+        pytest.param(
+            bound(0, **{"podsla.io/family": "old"}), ({"podsla.io/family": "old"}, {}), id="one came for a label"
+        ),
+        pytest.param(
+            bound(1_200_000, **{"podsla.io/family": "old"}),
+            ({"podsla.io/family": "old"}, {"podsla.io/pps": "1200k"}),
+            id="one came that needs all",
+        ),
+    ],
+)
+def test_what_was_taken_from_a_pod_that_came_meanwhile_is_given_back(pods: Any, expected: Any) -> None:
+    before = node(
+        {TYPE: "ecs.c7.xlarge", **C7_LABELS, "podsla.io/family": "old"}, {**C7_FIGURES, "podsla.io/pps": "1200k"}
+    )
+    (written,) = plan([before], CATALOG, TARGET).patches
+    needed = plan([before], CATALOG, TARGET, pods).patches
+    back = give_back(before, written, needed[0] if needed else None)
+    assert (back and (back.labels, back.capacity)) == expected
+    assert back is None or back.allocatable == back.capacity
 
 
 def test_a_patch_is_one_merge_patch_of_what_changes() -> None:
