@@ -44,7 +44,9 @@ def roles(admin: User) -> None:
             "controller", "patch", "mutatingwebhookconfiguration/istio", OUT, False, id="controller: nobody else's"
         ),
         pytest.param("controller", "create", "pods", OUT, True, id="controller: makes placeholders, a policy says"),
-        pytest.param("controller", "patch", "pods", OUT, False, id="controller: changes no pod"),
+        pytest.param("controller", "patch", "pods", OUT, True, id="controller: hands over warm ones, a policy says"),
+        pytest.param("controller", "update", "pods", OUT, False, id="controller: changes no pod otherwise"),
+        pytest.param("controller", "patch", "pods/status", OUT, False, id="controller: says nothing of pods"),
         pytest.param(
             "controller", "patch", "gpuattachments/status", OUT, True, id="controller: says what became of one"
         ),
