@@ -106,8 +106,7 @@ def verifying(case: Case) -> Step:
 
 def _busy(case: Case, holders: Sequence[Holder], why: Trouble) -> Step:
     entry = case.entry
-    strangers = strangers_among(entry, holders)
-    own = [holder for holder in holders if holder not in strangers]
+    strangers, own = _told_apart(entry, holders)
     if own and (entry.wish.policy is Policy.TERMINATE or entry.wish.reservation_lost):
         return _terminate(case, own, why)
     if not case.is_past:
@@ -116,6 +115,12 @@ def _busy(case: Case, holders: Sequence[Holder], why: Trouble) -> Step:
         message = f"{describe(strangers)} has the device open, and is not the pod's"
         return case.write(Event.HELD_OTHERWISE, "HeldByOther", message)
     return case.write(Event.HELD_BY_POD, "DeviceBusy", why.message)
+
+
+def _told_apart(entry: Entry, holders: Sequence[Holder]) -> tuple[list[Holder], list[Holder]]:
+    """Tell strangers from the target pod's own processes."""
+    strangers = strangers_among(entry, holders)
+    return strangers, [holder for holder in holders if holder not in strangers]
 
 
 def _terminate(case: Case, own: Sequence[Holder], why: Trouble) -> Step:
@@ -158,11 +163,9 @@ def quarantined(case: Case) -> Step:
     if (step := _deny_again(case)) is not None:
         return step
     if entry.wish.reservation_lost and not entry.signalled and not isinstance(case.seen.holders, Trouble):
-        strangers = strangers_among(entry, case.seen.holders)
-        if own := [holder for holder in case.seen.holders if holder not in strangers]:
-            return _signal(
-                entry, own, signal.SIGKILL, entry.until_s
-            )  # the kubelet gives the device away: no policy lets the pod keep it
+        _, own = _told_apart(entry, case.seen.holders)
+        if own:  # the kubelet gives the device away: no policy lets the pod keep it
+            return _signal(entry, own, signal.SIGKILL, entry.until_s)
     if entry.wish.force and _rules(case) is None:  # no word makes up for a rule that still lets the pod in
         forced = case.write(Event.FORCED, "Forced", "released by force, unchecked").entry
         return _deny_first(case, Write(replace(forced, container=None)))

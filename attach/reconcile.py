@@ -334,5 +334,5 @@ def _announces_more(before: Journal, after: Journal) -> bool:
 
 
 def _announced(entry: Entry) -> set[object]:
-    nodes, rules = ({(entry.container, at) for at in announced} for announced in (entry.made, entry.granted))
-    return {("node", each) for each in nodes} | {("rule", each) for each in rules}
+    nodes = {("node", entry.container, at) for at in entry.made}
+    return nodes | {("rule", entry.container, at) for at in entry.granted}

@@ -4,7 +4,6 @@ The agent is the command as a node runs it; its processor time and memory, with 
 are read from /proc.
 """
 
-import json
 import subprocess
 import threading
 import time
@@ -19,11 +18,13 @@ from attach.reservation import Device, PodDevices
 from bench.attach import Row
 from bench.proc import resident_mib, tree, tree_cpu_s
 from catalog.keys import PLACEHOLDER
+from tests.answering import JsonHandler
 from tests.attach.kubelet import kubelet
 from tests.attach.node.conftest import missing
 from tests.attach.node.containers import Machine, Runtime, build_root, build_workload, hierarchies, in_version, machine
 from tests.attach.node.files import PODSLA, attachment, write_desired, write_inventory
 from tests.attach.node.world import RealWorld
+from tests.podsla.apiserver import kubeconfig
 from tests.waiting import eventually
 
 CONTAINERS: Final = 110  # as many as a kubelet takes by default
@@ -90,7 +91,8 @@ def _in_cluster(world: RealWorld, here: Machine, version: CgroupVersion) -> Row:
     }
     given = (PodDevices("team-a", "holder", (Device("nvidia.com/gpu", "GPU-0"),)),)
     with _ApiServer(pods=pods, gpuattachments=[lent]) as server, kubelet(socket, given):
-        config = server.write_config(folder / "config")
+        config = folder / "config"
+        config.write_text(kubeconfig({"here": f"http://127.0.0.1:{server.server_port}"}))
         reach = ["--kubeconfig", str(config), "--node", NODE, "--kubelet-socket", str(socket)]
         options = [*files, *reach, "--every", "2"]  # as the DaemonSet has it
         with _agent(version, options, folder / "log") as pid:
@@ -119,17 +121,8 @@ class _ApiServer(ThreadingHTTPServer):
         self.shutdown()
         self.server_close()
 
-    def write_config(self, file: Path) -> Path:
-        """Write a kubeconfig that names it."""
-        cluster = {"name": "x", "cluster": {"server": f"http://127.0.0.1:{self.server_port}"}}
-        context = {"name": "x", "context": {"cluster": "x", "user": "x"}}
-        config = {"apiVersion": "v1", "kind": "Config", "current-context": "x", "clusters": [cluster],
-                  "contexts": [context], "users": [{"name": "x", "user": {}}]}  # fmt: skip
-        file.write_text(json.dumps(config))
-        return file
 
-
-class _Lists(BaseHTTPRequestHandler):
+class _Lists(JsonHandler, BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _ApiServer
 
@@ -142,21 +135,11 @@ class _Lists(BaseHTTPRequestHandler):
             return
         plural = self.path.partition("?")[0].rpartition("/")[2]
         items = self.server.lists.get(plural, [])
-        self._answer({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": "1"}, "items": items})
+        self.answer(200, {"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": "1"}, "items": items})
 
     def do_PATCH(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
-        self._answer({})
-
-    def _answer(self, body: Mapping[str, Any]) -> None:
-        data = json.dumps(body).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        self.answer(200, {})
 
 
 @contextmanager

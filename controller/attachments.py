@@ -35,7 +35,7 @@ from catalog.quantity import QuantityError, parse_integer
 from controller.budgets import Budgets
 from controller.metrics import Metrics
 from controller.serving import Serving
-from controller.world import Failures, World, delete_seen
+from controller.world import Failures, World, delete_seen, is_refused
 from kube.api import ApiError, Object
 from kube.events import post
 from kube.kinds import GPU_ATTACHMENTS, PODS
@@ -331,7 +331,7 @@ class Step:
             if error.reason == "AlreadyExists":
                 self.looked = ""
                 return self._look() is not None
-            if error.status not in (400, 403, 404, 422) or "cannot create resource" in str(error):
+            if not is_refused(error):
                 raise
             self.refused, self.over_quota = str(error).partition(": ")[2], "exceeded quota" in str(error)
         return True

@@ -13,7 +13,7 @@ from catalog.keys import GPU_SEATS, WARM_GPUS
 from controller.attachments import GRACE_S, Attachments
 from controller.metrics import Metrics
 from controller.serving import Serving
-from controller.world import Failures, World, delete_seen
+from controller.world import Failures, World, delete_seen, is_refused
 from kube.api import ApiError
 from kube.kinds import PODS
 
@@ -73,14 +73,14 @@ class Warm:
 
     def _ready(self) -> tuple[Ready, ...]:
         """List those that stand, and those that were made a moment ago."""
-        now_s, seen = time.monotonic(), read_ready(self.world.placeholders.items())
-        names = {thing["metadata"]["name"] for thing in self.world.placeholders.items()}
+        now_s, things = time.monotonic(), self.world.placeholders.items()
+        names = {thing["metadata"]["name"] for thing in things}
         self._unseen = {
             name: (until_s, one)
             for name, (until_s, one) in self._unseen.items()
             if until_s > now_s and name not in names
         }
-        return (*seen, *(one for _, one in self._unseen.values()))
+        return (*read_ready(things), *(one for _, one in self._unseen.values()))
 
     def _note(self, listed: Iterable[Attachment], wall_s: float) -> None:
         asked = {one.uid: (one.namespace, one.created_s) for one in listed if one.spec.count == 1}
@@ -134,7 +134,7 @@ class Warm:
         try:
             made = self.world.api.create(PODS, body, namespace)
         except ApiError as error:
-            if error.status not in (400, 403, 404, 422) or "cannot create resource" in str(error):
+            if not is_refused(error):
                 raise
             self._pause(namespace, str(error)[:512])
             return

@@ -54,6 +54,11 @@ def patch_version(
     return str(answer["metadata"]["resourceVersion"])
 
 
+def is_refused(error: ApiError) -> bool:
+    """Tell whether the API server will not have this very object; a right that is missing is no word about it."""
+    return error.status in (400, 403, 404, 422) and "cannot create resource" not in str(error)
+
+
 def delete_seen(api: Api, path: str, preconditions: Mapping[str, str], grace_s: int | None = None) -> bool:
     """
     Delete an object if it still is the one that was seen; False where it has changed or gone since.

@@ -18,9 +18,7 @@ from kubernetes.config import incluster_config
 CONNECT_TIMEOUT_S: Final = 3.05
 READ_TIMEOUT_S: Final = 8.0  # below the time in which a leader must renew its lease
 CONNECTIONS: Final = 24  # kept open: a controller watches a dozen collections, and writes several objects at once
-TOKEN_READ_EVERY_S: Final = (
-    60.0  # the kubelet renews a pod's token when a fifth of its life is left, ten minutes at least
-)
+TOKEN_READ_EVERY_S: Final = 60.0  # the kubelet renews a token when a fifth of its life is left, or ten minutes
 PAGE: Final = 500  # objects a list call returns at once
 JSON: Final = "application/json"
 METADATA: Final = f"{JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
@@ -92,11 +90,18 @@ class Api:
     Args:
         client: Address and credentials.
         may_write: Asked before every write, which is refused where it says no: a leader whose lease ran out is none.
+        read_timeout_s: How long an answer may take, of calls that say nothing else.
     """
 
-    def __init__(self, client: ApiClient, may_write: Callable[[], bool] = lambda: True) -> None:
+    def __init__(
+        self,
+        client: ApiClient,
+        may_write: Callable[[], bool] = lambda: True,
+        read_timeout_s: float = READ_TIMEOUT_S,
+    ) -> None:
         self.client = client
         self.may_write = may_write
+        self.read_timeout_s = read_timeout_s
 
     @classmethod
     def connect(cls, kubeconfig: Path | None = None, context: str | None = None) -> "Api":
@@ -126,7 +131,7 @@ class Api:
 
     def guarded(self, may_write: Callable[[], bool]) -> "Api":
         """Make the same connection that writes only while *may_write* says so."""
-        return Api(self.client, may_write)
+        return Api(self.client, may_write, self.read_timeout_s)
 
     def get(self, resource: Resource, name: str, namespace: str = "") -> Object | None:
         """
@@ -260,7 +265,7 @@ class Api:
         query: Mapping[str, str] | None = None,
         body: Any = None,
         content_type: str = JSON,
-        read_timeout_s: float = READ_TIMEOUT_S,
+        read_timeout_s: float | None = None,
         accept: str = JSON,
     ) -> Any:
         """
@@ -280,7 +285,7 @@ class Api:
                 url,
                 headers=sent_headers,
                 body=orjson.dumps(body) if body is not None else None,
-                timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=read_timeout_s),
+                timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=read_timeout_s or self.read_timeout_s),
                 preload_content=False,
                 retries=False,
             )

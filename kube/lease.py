@@ -8,28 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from kube.api import JSON, Api, ApiError
+from kube.api import Api, ApiError
 from kube.kinds import LEASES
 
 READ_TIMEOUT_S: Final = 4.0  # with the time to connect, so short that another try begins before the lease is over
 _log: Final = logging.getLogger(__name__)
-
-
-class BriefApi(Api):
-    """The same connection, for calls that nobody may wait for as long as a lease holds."""
-
-    def send(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str] | None = None,
-        body: Any = None,
-        content_type: str = JSON,
-        read_timeout_s: float = READ_TIMEOUT_S,
-        accept: str = JSON,
-    ) -> Any:
-        """Send a request; as `Api.send`, and given up earlier."""
-        return super().send(method, path, query, body, content_type, read_timeout_s, accept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +84,8 @@ class Election:
         terms: Terms = Terms(),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.api, self.namespace, self.name, self.identity = BriefApi(api.client), namespace, name, identity
+        self.api = Api(api.client, read_timeout_s=READ_TIMEOUT_S)
+        self.namespace, self.name, self.identity = namespace, name, identity
         self.terms, self.clock, self.on_change = terms, clock, on_change
         self._leads_until_s = float("-inf")
         self._seen: Seen | None = None

@@ -113,14 +113,16 @@ def plan(
         target: What this cluster has.
         bound: Pods that are bound, by node.
     """
-    offers = {size.name: node_offer(size, target) for size in catalog.sizes if target.has(size)}
-    known = {size.name for size in catalog.sizes}
+    nodes = list(nodes)
+    named = {size_of(node) for node in nodes}  # often one of hundreds
+    sizes = {size.name: size for size in catalog.sizes if size.name in named}
+    offers = {name: node_offer(size, target) for name, size in sizes.items() if target.has(size)}
     patches: list[NodePatch] = []
     unknown: list[str] = []
     held: list[Held] = []
     for node in nodes:
         size = size_of(node)
-        if size is not None and size not in known:
+        if size is not None and size not in sizes:
             unknown.append(size)
         patch, kept = _patch(node, offers.get(size or ""), bound.get(node["metadata"]["name"], ()))
         if patch.labels or patch.capacity or patch.allocatable:
@@ -166,15 +168,17 @@ def _patch(
     kept_labels = _kept_labels(name, present, labels, bound)
     floors = promised(bound) if bound else {}
     new_labels = _changes(LABELS, present, {**labels, **kept_labels})
-    groups = [(published, _figure_changes(published, figures, floors) if up else {})
-              for published in (capacity, allocatable)]  # fmt: skip
+    new_capacity = _figure_changes(capacity, figures, floors) if up else {}
+    new_allocatable = _figure_changes(allocatable, figures, floors) if up else {}
     patch = NodePatch(
         node=name,
         labels=new_labels,
-        capacity=groups[0][1],
-        allocatable=groups[1][1],
+        capacity=new_capacity,
+        allocatable=new_allocatable,
         version=node["metadata"].get("resourceVersion", ""),
-        takes=not present.keys().isdisjoint(new_labels) or any(_lowers(*group) for group in groups),
+        takes=not present.keys().isdisjoint(new_labels)
+        or _lowers(capacity, new_capacity)
+        or _lowers(allocatable, new_allocatable),
     )
     beyond = _beyond(capacity, figures, floors) if up else {}
     kept_figures = {key: render_integer(figure) for key, figure in beyond.items()}

@@ -53,12 +53,13 @@ def check_serving(found: Snapshot) -> Iterator[Finding]:
         return
     for line in served.problems:
         yield error(Reason.CATALOGS_MISFIT, "served catalogues", f"{line}; pods of these classes are refused")
+    bound = list(read_bound(map(keep_promises, found.pods)))
     if "nodes" not in found.hidden:
-        yield from _nodes(found, served)
+        yield from _nodes(found, bound, served)
     index = compile_index(served.catalog, served.target)
     yield from _classes(found, index)
     yield from _namespaces(found, index)
-    yield from _pods(found.pods, served)
+    yield from _pods(found.pods, bound, served)
 
 
 def _catalogs(catalogs: Sequence[Object]) -> Iterator[Finding]:
@@ -103,12 +104,12 @@ def _target(config_map: Object | None, accepted: tuple[int, str] | None) -> Iter
         yield warning(Reason.TARGET_NOT_JUDGED, subject, message)
 
 
-def _nodes(found: Snapshot, served: Served) -> Iterator[Finding]:
+def _nodes(found: Snapshot, bound: Sequence[Bound], served: Served) -> Iterator[Finding]:
     sizes = {size.name: size for size in served.catalog.sizes}
     unknown: dict[str, list[str]] = {}
     wrong: dict[str, list[str]] = {}
     hidden = "pods" in found.hidden  # then nobody knows what is published for their sake
-    due = plan(found.nodes, served.catalog, served.target, by_node(read_bound(map(keep_promises, found.pods))))
+    due = plan(found.nodes, served.catalog, served.target, by_node(bound))
     patches = {patch.node: patch for patch in due.patches if not (hidden and patch.takes)}
     for node in found.nodes:
         name, size = node["metadata"]["name"], size_of(node)
@@ -253,13 +254,13 @@ def _meant_for_us(key: str) -> bool:
     return key.startswith(DOMAIN) or bool(close(key, _ON_NAMESPACES, alike=_SURELY_MEANT))
 
 
-def _pods(pods: Sequence[Object], served: Served) -> Iterator[Finding]:
+def _pods(pods: Sequence[Object], bound: Sequence[Bound], served: Served) -> Iterator[Finding]:
     unsized = [one.pod for one in read_unsized(pods)]
     if unsized:
         message = f"{some(unsized)} name a class and were created without podsla; delete them to have them created anew"
         yield warning(Reason.POD_NOT_SIZED, counted(len(unsized), "pod"), message)
     offers = {size.name: served.target.offer(size) for size in served.catalog.sizes}
-    for name, users in by_class(read_bound(map(keep_promises, pods))).items():
+    for name, users in by_class(bound).items():
         misfits = sorted((one.pod, lost) for one in users if (lost := _lost(one, offers.get(one.size))))
         if misfits:
             told = some([f"{pod} ({lost})" for pod, lost in misfits])

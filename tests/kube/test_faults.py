@@ -16,6 +16,7 @@ import kube.watch
 from kube.api import Api
 from kube.kinds import CONFIG_MAPS
 from kube.watch import Watched
+from tests.answering import JsonHandler
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.wire
@@ -66,7 +67,7 @@ class FakeApiServer(ThreadingHTTPServer):
         """A client that went away is none of our business."""
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(JsonHandler, BaseHTTPRequestHandler):
     server: FakeApiServer
     protocol_version = "HTTP/1.1"
 
@@ -120,16 +121,6 @@ class Handler(BaseHTTPRequestHandler):
 
     def chunk(self, data: bytes) -> None:
         self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
-
-    def answer(self, code: int, body: Any) -> None:
-        text = json.dumps(body).encode()
-        self.send_response(code)
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The token of a pod, renewed as the kubelet does, against a server over TLS that takes no token that has ended."""
 
 import datetime
-import json
 import ssl
 import threading
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import kube.api
 from kube.api import Api
 from kube.kinds import CONFIG_MAPS
 from kube.watch import Watched
+from tests.answering import JsonHandler
 from tests.waiting import eventually
 from webhook.certificate import issue_ca, issue_leaf
 
@@ -42,7 +42,7 @@ class TokenServer(ThreadingHTTPServer):
         self.valid, self.names, self.refused = {"first"}, ["a"], 0
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(JsonHandler, BaseHTTPRequestHandler):
     server: TokenServer
     protocol_version = "HTTP/1.1"
 
@@ -57,16 +57,6 @@ class Handler(BaseHTTPRequestHandler):
             items = [{"metadata": {"name": name, "namespace": "x", "uid": name}} for name in server.names]
             head = {"kind": "ConfigMapList", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}}
             self.answer(200, {**head, "items": items})
-
-    def answer(self, code: int, body: object) -> None:
-        text = json.dumps(body).encode()
-        self.send_response(code)
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.answering import JsonHandler
+
 
 @contextmanager
 def api_server(
@@ -21,18 +23,10 @@ def api_server(
         before: Done before each answer.
     """
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(JsonHandler, BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             before()
-            there = things.get(urlsplit(self.path).path, ())
-            body = json.dumps({"metadata": {}, "items": there}).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            pass
+            self.answer(200, {"metadata": {}, "items": things.get(urlsplit(self.path).path, ())})
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = Thread(target=server.serve_forever)

@@ -16,6 +16,7 @@ import pytest
 from catalog.keys import RECORD, SIZE
 from kube.api import Object, Resource
 from kube.kinds import MUTATING_WEBHOOKS, PODS
+from tests.answering import JsonHandler
 from tests.cluster import binaries
 from tests.cluster.network import LOOPBACK, free_ports
 from tests.cluster.pki import Authority, write_pair
@@ -104,7 +105,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[[Callable[[Object], Operations]],
 
 
 def _handler(judge: Callable[[Object], Operations]) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(JsonHandler, BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
@@ -112,15 +113,7 @@ def _handler(judge: Callable[[Object], Operations]) -> type[BaseHTTPRequestHandl
             operations = judge(review["request"]["object"])
             patch = {"patch": b64encode(json.dumps(operations).encode()).decode(), "patchType": "JSONPatch"}
             answer = {"uid": review["request"]["uid"], "allowed": True, **(patch if operations else {})}
-            body = json.dumps({**review, "request": None, "response": answer}).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Say nothing."""
+            self.answer(200, {**review, "request": None, "response": answer})
 
     return Handler
 

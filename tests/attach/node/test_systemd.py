@@ -140,7 +140,7 @@ def test_a_systemd_that_was_not_told_takes_the_device_away_and_the_next_pass_rep
 
 def test_an_agent_makes_good_what_reloads_took_away_and_counts_it(systemd: Systemd, tmp_path: Path) -> None:
     """Its engine tells systemd nothing, as one does that can't reach it: what is left is the second line of defence."""
-    world = UntoldWorld(systemd)
+    world = RealWorld(systemd, systemd.hierarchy)
     try:
         agents, web, gpu = Agents(world, tmp_path), world.start(), world.devices[0]
         container, lent = found(world, web), agents.wish(web, "u1", "GPU-0")
@@ -219,13 +219,6 @@ class SystemdWorld(RealWorld):
 
     def rules_at(self, at: Hook) -> SystemdRules:
         return SystemdRules(Rules2(Bpf(at)), self._socket, at)
-
-
-class UntoldWorld(RealWorld):
-    """This machine with a systemd that rules the containers, and is not told of it."""
-
-    def __init__(self, systemd: Systemd) -> None:
-        super().__init__(systemd, systemd.hierarchy)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from podsla.gpu import GROUP
+from tests.answering import JsonHandler
 from tests.waiting import eventually
 from webhook.certificate import issue_ca, issue_leaf
 
@@ -89,23 +90,13 @@ class FakeApiServer(ThreadingHTTPServer):
             self.changed.notify_all()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(JsonHandler, BaseHTTPRequestHandler):
     @property
     def store(self) -> FakeApiServer:
         return cast(FakeApiServer, self.server)
 
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-    def _answer(self, status: int, body: Any) -> None:
-        data = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
     def _refuse(self, status: int, reason: str) -> None:
-        self._answer(status, {"kind": "Status", "reason": reason, "message": f"{reason} for {self.path}"})
+        self.answer(status, {"kind": "Status", "reason": reason, "message": f"{reason} for {self.path}"})
 
     def _stopped(self) -> bool:
         if self.headers.get("Authorization") != f"Bearer {self.store.token}":
@@ -137,7 +128,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.store.lose -= 1
             self.connection.close()
             return
-        self._answer(201, stored)
+        self.answer(201, stored)
 
     def do_PATCH(self) -> None:
         if self._stopped():
@@ -147,7 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
             if thing is None:
                 self._refuse(404, "NotFound")
                 return
-            self._answer(200, self.store.put(_merged(thing, self._body())))
+            self.answer(200, self.store.put(_merged(thing, self._body())))
 
     def do_GET(self) -> None:
         if self._stopped():
@@ -155,11 +146,11 @@ class _Handler(BaseHTTPRequestHandler):
         if "watch=1" in self.path:
             self._watch()
         elif not self._name():
-            self._answer(200, {"items": list(self.store.objects.values()), "metadata": {}})
+            self.answer(200, {"items": list(self.store.objects.values()), "metadata": {}})
         elif (thing := self.store.objects.get(self._name())) is None:
             self._refuse(404, "NotFound")
         else:
-            self._answer(200, thing)
+            self.answer(200, thing)
 
     def _watch(self) -> None:
         name = self.path.partition("metadata.name%3D")[2].partition("&")[0]
