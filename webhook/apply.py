@@ -39,9 +39,11 @@ def apply(
     annotations = _set_annotations(metadata.get("annotations"), effects, old, record)
     if labels is not metadata.get("labels") or annotations is not metadata.get("annotations"):
         metadata = {**metadata, "labels": labels, "annotations": annotations}
+    if spec.get("containers"):
+        spec = put(spec, "containers", _set_containers(spec["containers"], effects, old, restored))
     for group in ("containers", "initContainers"):
         if spec.get(group):
-            spec = put(spec, group, _set_containers(spec[group], effects, old, restored))
+            spec = put(spec, group, _set_variables(spec[group], effects, old))
     spec = _set_pod_resources(spec, effects, old, restored)
     spec = _set_affinity(spec, effects.requirements, old.requirements)
     spec = _set_tolerations(spec, effects, old)
@@ -117,9 +119,23 @@ def _set_containers(
         write, undo, back = new.get(name, nothing), before.get(name, nothing), earlier[name]
         resources = _set_resources(present, "requests", write.requests, undo.requests, back.requests)
         resources = _set_resources(resources, "limits", write.limits, undo.limits, back.limits)
-        if resources is not present:
-            container = put(container, "resources", resources) if resources else drop(container, "resources")
-        return _set_env(container, write.env, undo.env) if write.env or undo.env else container
+        if resources is present:
+            return container
+        return put(container, "resources", resources) if resources else drop(container, "resources")
+
+    return rewritten(containers, rewrite)
+
+
+def _set_variables(containers: Sequence[Fields], effects: Effects, old: Effects) -> Sequence[Fields]:
+    """Resources go on containers that run, and variables on init containers too."""
+    new = {write.name: write.env for write in effects.containers if write.env}
+    before = {write.name: write.env for write in old.containers if write.env}
+    if not new and not before:
+        return containers
+
+    def rewrite(container: Fields) -> Fields:
+        name = str(container.get("name", ""))
+        return _set_env(container, new.get(name, ()), before.get(name, ()))
 
     return rewritten(containers, rewrite)
 

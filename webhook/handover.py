@@ -39,7 +39,11 @@ class Stage(IntEnum):
     LEAVING = 2  # the process ends: it is not ready any more, and still answers
 
 
-SIGNALS: Final = {Stage.HANDING_OVER: signal.SIGUSR1, Stage.LEAVING: signal.SIGUSR2}
+SIGNALS: Final = {
+    Stage.SERVING: signal.SIGRTMIN,
+    Stage.HANDING_OVER: signal.SIGUSR1,
+    Stage.LEAVING: signal.SIGUSR2,
+}
 
 
 class Worker:
@@ -55,8 +59,8 @@ class Worker:
         self._look(loop)
 
     def enter(self, stage: Stage) -> None:
-        """Go on to a stage; never back."""
-        self.stage = max(self.stage, stage)
+        """Go to a stage; not back from the last."""
+        self.stage = self.stage if self.stage is Stage.LEAVING else stage
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         listener = next(listeners(self.port), None)
@@ -125,7 +129,12 @@ class HandoverServer(MPServer):
         super()._stop_workers()  # type: ignore[no-untyped-call]
 
     def _respawn_workers(self, workers: Any, spawn_target: Any, target_loader: Any, delay: float = 0) -> None:
-        """Replace workers. One that ended by itself is replaced at once; one that does not start replaces none."""
+        """
+        Replace workers. One that ended by itself is replaced at once; one that does not start replaces none.
+
+        To listen is not to serve: granian reads the key after it. So the old one stays until the handover is over, and
+        serves on where the new one ended amid it; then another is tried.
+        """
         for idx in list(workers):
             old = self.wrks[idx]
             self.respawned_wrks[idx] = time.monotonic()
@@ -140,16 +149,25 @@ class HandoverServer(MPServer):
                 _log.error("the new worker does not start, the old one serves on")
                 self._end(new)
                 self.wrks[idx] = old
-                continue
-            new.interrupt_by_parent = False
-            self._tell([old], Stage.HANDING_OVER)
-            self._wait(lambda: 0.0 if self.told_to_leave else self.handover_s)
-            if self.told_to_leave:
-                self._drain([old, new])
-            if not new.is_alive():
-                _log.error("the new worker ended, the old one answers until there is another")
-            self._end(old)
-            _log.info("replaced the worker")
+            elif not self._hand_over(old, new):
+                _log.error("the new worker ended, the old one serves on until there is another")
+                self.wrks[idx] = old
+                self.reload_signal = True
+                self.main_loop_interrupt.set()
+
+    def _hand_over(self, old: Any, new: Any) -> bool:
+        """Let *new* take the connections, and end *old*; False: *new* ended first, and *old* serves."""
+        self._tell([old], Stage.HANDING_OVER)
+        self._wait(lambda: 0.0 if self.told_to_leave or not new.is_alive() else self.handover_s)
+        if self.told_to_leave:
+            self._drain([old, new])
+        elif not new.is_alive():
+            self._tell([old], Stage.SERVING)
+            return False
+        new.interrupt_by_parent = False
+        self._end(old)
+        _log.info("replaced the worker")
+        return True
 
     def _drain(self, workers: Any) -> None:
         """Let workers answer on while they are not ready; once."""

@@ -6,6 +6,8 @@ Each protection was taken out to see its test fail; how, stands at the test.
 
 import http.client
 import json
+import os
+import re
 import signal
 import socket
 import ssl
@@ -191,6 +193,24 @@ def test_a_worker_that_cannot_start_replaces_none(tmp_path: Path) -> None:
         until(lambda: "the old one serves on" in server.log(), "the attempt", server)
         with closing(http.client.HTTPSConnection("127.0.0.1", server.port, context=context, timeout=5)) as connection:
             assert size_of(post(connection, body_of())) == "medium"
+
+
+def test_a_worker_that_ends_amid_the_handover_replaces_none_and_another_is_tried(tmp_path: Path) -> None:
+    """Seen to fail where the old one is ended all the same: the whole server goes with "crash loop detected"."""
+    with running(tmp_path, '{"certificate_poll_s": 0.1, "handover_s": 3600}') as server:
+        with closing(server.connect()) as connection:
+            write_certificate(tmp_path, 2)
+            until(lambda: [serial(server) for _ in range(5)] == [2] * 5, "the new worker", server)
+            os.kill(newest_worker(server), signal.SIGKILL)
+            until(lambda: "the old one serves on until there is another" in server.log(), "its end", server)
+            assert size_of(post(connection, body_of())) == "medium"
+        until(lambda: server.log().count('"replacing the worker"') == 2, "another", server)
+        until(lambda: [serial(server) for _ in range(5)] == [2] * 5, "what it shows", server)
+        assert ready(server)
+
+
+def newest_worker(server: Running) -> int:
+    return int(re.findall(r"with PID: ([0-9]+)", server.log())[-1])
 
 
 def held(server: Running, body: bytes) -> ssl.SSLSocket:
