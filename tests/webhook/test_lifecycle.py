@@ -198,15 +198,26 @@ def test_a_worker_that_cannot_start_replaces_none(tmp_path: Path) -> None:
 def test_a_worker_that_ends_amid_the_handover_replaces_none_and_another_is_tried(tmp_path: Path) -> None:
     """Seen to fail where the old one is ended all the same: the whole server goes with "crash loop detected"."""
     with running(tmp_path, '{"certificate_poll_s": 0.1, "handover_s": 3600}') as server:
+        trusted = server.context()
         with closing(server.connect()) as connection:
             write_certificate(tmp_path, 2)
-            until(lambda: [serial(server) for _ in range(5)] == [2] * 5, "the new worker", server)
-            os.kill(newest_worker(server), signal.SIGKILL)
-            until(lambda: "the old one serves on until there is another" in server.log(), "its end", server)
+            until(lambda: says_goodbye(connection), "the handover", server)
+        trusted.load_verify_locations(str(tmp_path / "tls.crt"))
+        os.kill(newest_worker(server), signal.SIGKILL)
+        until(lambda: "the old one serves on until there is another" in server.log(), "its end", server)
+        with closing(http.client.HTTPSConnection("127.0.0.1", server.port, context=trusted, timeout=5)) as connection:
             assert size_of(post(connection, body_of())) == "medium"
         until(lambda: server.log().count('"replacing the worker"') == 2, "another", server)
         until(lambda: [serial(server) for _ in range(5)] == [2] * 5, "what it shows", server)
         assert ready(server)
+
+
+def says_goodbye(connection: http.client.HTTPConnection) -> bool:
+    """Whether the worker behind a kept connection wants it closed: it knows that another takes the new ones."""
+    connection.request("POST", "/mutate", body_of(), JSON)
+    answer = connection.getresponse()
+    answer.read()
+    return answer.getheader("connection") == "close"
 
 
 def newest_worker(server: Running) -> int:
