@@ -1,8 +1,10 @@
 """Whose turn it is: one placeholder at a time per node and resource, in turn between namespaces, else by age. Pure."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
+
+from attach.api import Attachment
 
 Lane: TypeAlias = tuple[str, str]  # node and resource
 
@@ -51,3 +53,15 @@ def order(waiting: Iterable[Waiting], served_s: Mapping[str, float]) -> tuple[st
 def next_of(ordered: Iterable[str], blocked: Collection[str]) -> str | None:
     """Find who may reserve now; who was refused a moment ago holds up nobody."""
     return next((uid for uid in ordered if uid not in blocked), None)
+
+
+def waited_s(before: Mapping[str, Attachment], now: Mapping[str, Attachment]) -> Iterator[float]:
+    """
+    Tell how long those waited that got their GPU between two looks, from their creation on, in seconds.
+
+    Args:
+        before: By UID, as *now*; one that it lacks is told of by whoever looked before, or not at all.
+    """
+    for uid, one in now.items():
+        if uid in before and before[uid].status.attached_s is None and one.status.attached_s is not None:
+            yield max(one.status.attached_s - one.created_s, 0.0)

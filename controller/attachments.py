@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from attach.api import Attachment, Condition, Type, merge_conditions, parse_attachment, parse_time
 from attach.placeholder import Pod, is_own, owner_of, placeholder, read_pod
-from attach.queue import Lane, Waiting, next_of, order
+from attach.queue import Lane, Waiting, next_of, order, waited_s
 from attach.reserve import (
     Action,
     Claim,
@@ -72,7 +72,9 @@ class Attachments:
 
     def reconcile(self) -> bool:
         """Bring every attachment as far as it goes now."""
+        before = {uid: attachment for uid, (_, attachment) in self._read.items()}
         self._read, self.due_s = dict(self._readable()), LONGEST_S
+        self.metrics.waited(waited_s(before, {uid: attachment for uid, (_, attachment) in self._read.items()}))
         self._ready = read_ready(self.world.placeholders.items())
         failures = Failures()
         with failures.noted():
@@ -84,6 +86,7 @@ class Attachments:
         for memory in memories:
             for uid in memory.keys() - self._read.keys():
                 del memory[uid]
+        self.metrics.gpu_seconds(self.budgets.held_s())
         self.metrics.attachments(Counter(_state(attachment) for _, attachment in self._read.values()))
         failures.end()
         return True

@@ -87,6 +87,10 @@ class Budgets:
             raise
         return True
 
+    def held_s(self) -> dict[str, int]:
+        """Sum up what each namespace has held today."""
+        return {namespace: used_s(self.now, namespace) for namespace in self.now.held}
+
     def has(self, attachment: Attachment) -> bool:
         """Tell whether all that an attachment has held stands in the ledger, or there is none."""
         if self.world.ledger.get(LEDGER, self.world.namespace) is None:

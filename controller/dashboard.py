@@ -25,20 +25,22 @@ class Panel:
     unit: str = "short"
 
 
-def _latency(quantile: float) -> str:
-    rate = "sum by (le, outcome) (rate(podsla_admission_duration_seconds_bucket[$__rate_interval]))"
-    return f"histogram_quantile({quantile}, {rate})"
-
-
 def _rate(by: str, metric: str) -> str:
     return f"sum by ({by}) (rate({metric}[$__rate_interval]))"
+
+
+def _time(quantile: float, metric: str, by: str = "") -> str:
+    labels = f"le, {by}" if by else "le"
+    return f"histogram_quantile({quantile}, sum by ({labels}) (rate({metric}_bucket[$__rate_interval])))"
 
 
 PANELS: Final = (
     Panel("How many reviews are answered?",
           [(_rate("outcome", "podsla_admission_requests_total"), "{{outcome}}")], "reqps"),
-    Panel("How long does one in a hundred take?", [(_latency(0.99), "{{outcome}}")], "s"),
-    Panel("How long does one in two take?", [(_latency(0.5), "{{outcome}}")], "s"),
+    Panel("How long does one in a hundred take?",
+          [(_time(0.99, "podsla_admission_duration_seconds", "outcome"), "{{outcome}}")], "s"),
+    Panel("How long does one in two take?",
+          [(_time(0.5, "podsla_admission_duration_seconds", "outcome"), "{{outcome}}")], "s"),
     Panel("Why are pods refused?", [(_rate("reason", "podsla_admission_refusals_total"), "{{reason}}")], "reqps"),
     Panel("Which classes refuse pods?",
           [(_rate("sla_class", "podsla_admission_refusals_total"), "{{sla_class}}")], "reqps"),
@@ -62,14 +64,36 @@ PANELS: Final = (
         ("max by (state) (podsla_gpu_attachments)", "{{state}}"),
         ("max by (state) (podsla_gpu_warm)", "kept ready: {{state}}"),
     ]),
+    Panel("How many GPUs does each namespace hold?",  # the fall at midnight is a counter's that began anew
+          [("max by (namespace) (rate(podsla_gpu_held_seconds[$__rate_interval]))", "{{namespace}}")]),
+    Panel("How many GPU-minutes has each held today?",
+          [("max by (namespace) (podsla_gpu_held_seconds) / 60", "{{namespace}}")]),
+    Panel("How long did they wait for it?", [(_time(0.5, "podsla_gpu_wait_seconds"), "one in two"),
+                                             (_time(0.99, "podsla_gpu_wait_seconds"), "one in a hundred")], "s"),
+    Panel("How long does a step of the agent take?",
+          [(_time(0.99, "podsla_attach_step_duration_seconds", "step"), "{{step}}")], "s"),
+    Panel("How long does a pass of the agent take?",
+          [(_time(0.99, "podsla_attach_pass_duration_seconds"), "one in a hundred")], "s"),
+    Panel("What fails on nodes?", [
+        (_rate("step, result", 'podsla_attach_steps_total{result!="Done"}'), "{{step}}: {{result}}"),
+    ], "ops"),
+    Panel("How do attachments move on?", [(_rate("to", "podsla_attach_transitions_total"), "{{to}}")], "ops"),
+    Panel("What is repaired, and what is held back?", [
+        (_rate("reason", "podsla_attach_repairs_total"), "repaired: {{reason}}"),
+        (_rate("reason", "podsla_attach_quarantines_total"), "held back: {{reason}}"),
+        ("sum(rate(podsla_attach_holders_found_total[$__rate_interval]))", "holders found"),
+    ], "ops"),
+    Panel("What do agents have?", [
+        ("sum by (state) (podsla_attachments)", "{{state}}"),
+        ("count(podsla_attach_journal_usable == 0) or vector(0)", "journals that can't be used"),
+        ("sum(podsla_attach_desired_problems)", "problems of what is desired"),
+    ]),
     Panel("Until when are certificates valid?", [
         ("min by (certificate) (podsla_certificate_expiry_timestamp_seconds) - time()", "{{certificate}}"),
     ], "s"),
     Panel("Who leads?", [("podsla_controller_leading", "{{pod}}")]),
-    Panel("How long does a round take?", [
-        ("histogram_quantile(0.99, sum by (le, reconciler) "
-         "(rate(podsla_reconcile_duration_seconds_bucket[$__rate_interval])))", "{{reconciler}}"),
-    ], "s"),
+    Panel("How long does a round take?",
+          [(_time(0.99, "podsla_reconcile_duration_seconds", "reconciler"), "{{reconciler}}")], "s"),
     Panel("What fails in the controller?", [(_rate("reconciler", "podsla_reconcile_errors_total"), "{{reconciler}}")]),
 )  # fmt: skip
 

@@ -1,10 +1,11 @@
 """EDGE: what the controller counts."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 BUCKETS_S = (1e-3, 5e-3, 20e-3, 0.1, 0.5, 2.0, 10.0)
+WAIT_BUCKETS_S = (1.0, 2.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 4 * 3600.0)  # Kubernetes writes whole seconds
 
 
 class Metrics:
@@ -54,6 +55,14 @@ class Metrics:
         self._warm = Gauge(
             "podsla_gpu_warm", "GPUs that namespaces keep ready for their next attachment; waiting: none was free yet.",
             ["state"], registry=registry,
+        )  # fmt: skip
+        self._waited = Histogram(
+            "podsla_gpu_wait_seconds", "From an attachment's creation until its pod had the GPU.",
+            buckets=WAIT_BUCKETS_S, registry=registry,
+        )  # fmt: skip
+        self._gpu_seconds = Gauge(
+            "podsla_gpu_held_seconds", "GPU-seconds that a namespace has held since midnight, UTC.",
+            ["namespace"], registry=registry,
         )  # fmt: skip
         self._expiry = Gauge(
             "podsla_certificate_expiry_timestamp_seconds",
@@ -105,6 +114,17 @@ class Metrics:
         self._attachments.clear()
         for state, count in states.items():
             self._attachments.labels(state).set(count)
+
+    def waited(self, each_s: Iterable[float]) -> None:
+        """Note how long attachments waited that have their GPU now."""
+        for one_s in each_s:
+            self._waited.observe(one_s)
+
+    def gpu_seconds(self, held_s: Mapping[str, int]) -> None:
+        """Note what namespaces have held today."""
+        self._gpu_seconds.clear()
+        for namespace, one_s in held_s.items():
+            self._gpu_seconds.labels(namespace).set(one_s)
 
     def warm(self, *, ready: int, waiting: int) -> None:
         """Note how many GPUs are kept ready, and how many more are to be."""

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attach.queue import Waiting, next_of, order
+from attach.api import Attachment, parse_attachment, render_time
+from attach.queue import Waiting, next_of, order, waited_s
+from tests.attach.test_api import attachment
 
 WAITING = st.lists(
     st.builds(Waiting, st.integers(0, 99).map(str), st.sampled_from("xyz"), st.integers(0, 9).map(float)),
@@ -56,3 +58,25 @@ def test_nobody_has_a_second_turn_while_another_waits_for_a_first(
 @given(waiting=WAITING, served=SERVED)
 def test_the_order_is_the_same_whoever_asks(waiting: list[Waiting], served: dict[str, float]) -> None:
     assert order(reversed(waiting), served) == order(waiting, served)
+
+
+def made(attached_s: float | None) -> Attachment:
+    """An attachment of the 1000th second since 1970."""
+    status = {"attachedAt": render_time(attached_s)} if attached_s is not None else {}
+    metadata = {"uid": "u1", "creationTimestamp": render_time(1000)}
+    return parse_attachment(attachment({}, metadata=metadata, status=status))
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "expected"),
+    [
+        pytest.param({"u1": made(None)}, {"u1": made(1007)}, [7.0], id="it got its GPU"),
+        pytest.param({"u1": made(None)}, {"u1": made(None)}, [], id="it waits on"),
+        pytest.param({"u1": made(1007)}, {"u1": made(1007)}, [], id="it was told of"),
+        pytest.param({}, {"u1": made(1007)}, [], id="an earlier leader told of it"),
+        pytest.param({"u1": made(None)}, {"u1": made(990)}, [0.0], id="a node whose clock is behind"),
+        pytest.param({"u1": made(None)}, {}, [], id="it is gone"),
+    ],
+)
+def test_a_wait_is_told_once(before: dict[str, Attachment], now: dict[str, Attachment], expected: list[float]) -> None:
+    assert list(waited_s(before, now)) == expected

@@ -174,7 +174,7 @@ def look(lending: Lending) -> None:
 
 
 @contextmanager
-def controlling(lending: Lending) -> Iterator[None]:
+def controlling(lending: Lending) -> Iterator[Metrics]:
     """Run the controller of attachments, and of catalogues, on a thread of its own, with its own rights."""
     woken, stopped = threading.Event(), threading.Event()
     world = World(lending.controller, SYSTEM, woken.set).start()
@@ -200,7 +200,7 @@ def controlling(lending: Lending) -> Iterator[None]:
     thread = threading.Thread(target=run, name="controller")
     thread.start()
     try:
-        yield
+        yield metrics
     finally:
         stopped.set()
         woken.set()

@@ -40,7 +40,7 @@ def test_a_gpu_is_lent_to_one_after_the_other_and_taken_back(lending: Lending) -
     for name in ("a", "b"):
         lending.pod(name, ONE)
     agent = Agent(lending, GPUS)
-    with controlling(lending), agent.working():
+    with controlling(lending) as metrics, agent.working():
         lending.ask("first", "a")
         first = lending.until("first", Type.ATTACHED)
         assert (first.status.node, first.status.container, first.owned) == (ONE, "worker", True)
@@ -54,6 +54,7 @@ def test_a_gpu_is_lent_to_one_after_the_other_and_taken_back(lending: Lending) -
         lending.api.delete(GPU_ATTACHMENTS, "second", lending.namespace)
         eventually(lambda: lending.api.get(GPU_ATTACHMENTS, "second", lending.namespace) is None, "it is gone")
     assert agent.most == {ONE: 1}
+    assert metrics.registry.get_sample_value("podsla_gpu_wait_seconds_count") == 2
     told = {(e["regarding"]["kind"], e["reason"]) for e in lending.api.list(EVENTS, lending.namespace)}
     assert {("GPUAttachment", "Queued"), ("Pod", "Queued")} <= told
 

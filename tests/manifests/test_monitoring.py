@@ -12,6 +12,7 @@ import pytest
 import yaml
 from prometheus_client import generate_latest
 
+from attach.metrics import Metrics as AgentMetrics
 from controller.dashboard import PANELS, config_map
 from controller.metrics import Metrics
 from tests.manifests.kubectl import MANIFESTS
@@ -130,10 +131,16 @@ def test_the_dashboard_is_what_the_code_makes() -> None:
     assert json.loads((MONITORING / "dashboard.json").read_text()) == config_map(), "run `make manifests`"
 
 
+def exposed_by(recorder: PrometheusRecorder) -> str:
+    """What replicas, controllers and agents expose together."""
+    registries = Metrics(lambda: True).registry, AgentMetrics().registry
+    return (recorder.expose(None) + b"".join(map(generate_latest, registries))).decode()
+
+
 def test_the_dashboard_asks_for_metrics_that_exist_by_labels_that_they_have() -> None:
-    recorder, metrics = PrometheusRecorder(), Metrics(lambda: True)
+    recorder = PrometheusRecorder()
     recorder.answered("mutate", "refused", "UnknownClass", 0.1)
-    exposed = (recorder.expose(None) + generate_latest(metrics.registry)).decode()
+    exposed = exposed_by(recorder)
     known = set(re.findall(r"^# TYPE (\S+)", exposed, re.MULTILINE))
     asked = {name for panel in PANELS for query, _ in panel.queries for name in re.findall(r"\bpodsla_\w+", query)}
 
@@ -147,7 +154,7 @@ def test_the_dashboard_asks_for_metrics_that_exist_by_labels_that_they_have() ->
 
 
 def test_every_metric_is_on_the_dashboard() -> None:
-    exposed = (PrometheusRecorder().expose(None) + generate_latest(Metrics(lambda: True).registry)).decode()
+    exposed = exposed_by(PrometheusRecorder())
     known = {name for name in re.findall(r"^# TYPE (\S+)", exposed, re.MULTILINE) if not name.endswith("_created")}
     asked = {name for panel in PANELS for query, _ in panel.queries for name in re.findall(r"\bpodsla_\w+", query)}
     assert known == {name.removesuffix("_bucket") for name in asked}
