@@ -18,7 +18,9 @@ from tests.cluster.state import Cluster, ClusterError
 
 AGENTS: Final = "podsla-agents"
 LABEL: Final = "nvidia.com/gpu.present"
-STATE: Final = KUBELET_ROOT / "podsla-attach"  # the launcher takes this folder back
+# The launcher takes the kubelet's folder back.
+STATE: Final = KUBELET_ROOT / "podsla-attach"
+METRICS: Final = KUBELET_ROOT / "podsla-metrics"
 INVENTORY: Final = "test-gpus"
 READY_S: Final = 480  # two Pythons begin at once, on a busy machine's software emulation
 
@@ -98,6 +100,7 @@ def _overlay(cluster: Cluster, gpus: Mapping[str, Sequence[Mapping[str, Any]]]) 
         },
         {"op": "add", "path": "/spec/template/spec/volumes/-", "value": _mounted()},
         {"op": "replace", "path": "/spec/template/spec/volumes/2/hostPath/path", "value": str(STATE)},
+        {"op": "replace", "path": "/spec/template/spec/volumes/3/hostPath/path", "value": str(METRICS)},
     ]
     body = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",

@@ -17,7 +17,7 @@ from attach.api import parse_attachment
 from kube.api import Object
 from kube.kinds import GPU_ATTACHMENTS, PODS
 from tests.cluster.demo_gpu import JOBS, attachments, phases, wait_for_jobs
-from tests.cluster.gpus import AGENTS, install_gpus, remove_gpus, run_in_container, stand_ins, wait_for_gpus
+from tests.cluster.gpus import AGENTS, METRICS, install_gpus, remove_gpus, run_in_container, stand_ins, wait_for_gpus
 from tests.cluster.nodeconfig import HOST
 from tests.cluster.processes import is_alive
 from tests.cluster.real.borrow import (
@@ -124,8 +124,11 @@ def check_lending(user: User, pod: str, node: str, gpu: dict[str, Any]) -> None:
 
 
 def test_a_pod_borrows_a_device_and_gives_it_back(installed: User, gpus: Gpus, borrower: str) -> None:
-    """On this machine."""
+    """On this machine, where the agent also leaves what it counts, as node-exporter reads it."""
     check_lending(installed, borrower, HOST, gpus[HOST][0])
+    counted = (METRICS / "podsla.prom").read_text()
+    assert 'podsla_attach_transitions_total{to="Attached"} 1.0' in counted
+    assert 'podsla_attachments{state="Attached"} 0.0' in counted
 
 
 def test_a_job_borrows_for_its_second_phase_while_the_next_one_waits(
