@@ -126,9 +126,8 @@ def check_lending(user: User, pod: str, node: str, gpu: dict[str, Any]) -> None:
 def test_a_pod_borrows_a_device_and_gives_it_back(installed: User, gpus: Gpus, borrower: str) -> None:
     """On this machine, where the agent also leaves what it counts, as node-exporter reads it."""
     check_lending(installed, borrower, HOST, gpus[HOST][0])
-    counted = (METRICS / "podsla.prom").read_text()
-    assert 'podsla_attach_transitions_total{to="Attached"} 1.0' in counted
-    assert 'podsla_attachments{state="Attached"} 0.0' in counted
+    figures = {'podsla_attach_transitions_total{to="Attached"} 1.0', 'podsla_attachments{state="Attached"} 0.0'}
+    eventually(lambda: figures <= {*(METRICS / "podsla.prom").read_text().splitlines()}, "it is counted", MOVES_S)
 
 
 def test_a_job_borrows_for_its_second_phase_while_the_next_one_waits(
