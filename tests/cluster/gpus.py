@@ -67,8 +67,9 @@ def wait_for_gpus(cluster: Cluster, node: str, count: int) -> None:
 def run_in_container(cluster: Cluster, node: str, container_id: str, script: str) -> bool:
     """Run a script in a container by way of its runtime, for no API server is needed there; whether it succeeds."""
     config, run = (cluster.data / HOST, host.RUN) if node == HOST else (vm.CONFIG, vm.NODE_RUN)
-    ctr = [f"{config}/bin/ctr", f"--address={run}/containerd.sock", "--namespace=k8s.io"]
-    return RUNS[node]([*ctr, "tasks", "exec", f"--exec-id=try-{time.monotonic_ns()}", container_id, "sh", "-c", script])
+    ctr = [f"{config}/bin/ctr", f"--address={run}/containerd.sock", "--namespace=k8s.io", "tasks", "exec"]
+    options = [f"--exec-id=try-{time.monotonic_ns()}", f"--fifo-dir={run}/fifo"]  # else it makes /run/containerd
+    return RUNS[node]([*ctr, *options, container_id, "sh", "-c", script])
 
 
 def remove_gpus(cluster: Cluster) -> None:

@@ -79,7 +79,7 @@ def test_a_kubelet_keeps_what_the_controller_publishes_and_makes_it_allocatable(
         assert found is not None
         return found
 
-    assert {key: node()["metadata"]["labels"].get(f"podsla.io/{key}") for key in labels} == labels
+    eventually(lambda: ours(node()["metadata"]["labels"], labels) == labels, f"labels of {name}")
     for field in ("capacity", "allocatable"):
         eventually(lambda field=field: ours(node()["status"][field], capacity) == capacity, f"{field} of {name}")  # type: ignore[misc]
 
