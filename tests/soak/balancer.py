@@ -83,11 +83,16 @@ async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
         sink.write_eof() if sink.can_write_eof() else sink.close()
 
 
-def is_ready(port: int) -> bool:
-    """Probe a replica as the kubelet does, which checks no certificate."""
+def connect(port: int) -> HTTPSConnection:
+    """Connect to a replica as the kubelet does, which checks no certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with closing(HTTPSConnection(LOOPBACK, port, context=context, timeout=TIMEOUT_S)) as connection:
+    return HTTPSConnection(LOOPBACK, port, context=context, timeout=TIMEOUT_S)
+
+
+def is_ready(port: int) -> bool:
+    """Probe a replica."""
+    with closing(connect(port)) as connection:
         try:
             connection.request("GET", "/readyz")
             return connection.getresponse().status == 200

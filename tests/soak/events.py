@@ -8,6 +8,7 @@ import subprocess
 import time
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -19,9 +20,11 @@ from kube.api import PatchKind
 from kube.kinds import SECRETS, SPEC_CATALOGS
 from tests.cluster.install import NAMESPACE, PODSLA
 from tests.cluster.network import LOOPBACK
+from tests.soak.balancer import connect
 from tests.soak.clock import COMPILER, Clock
-from tests.soak.stand import WAIT_S, Stand
+from tests.soak.stand import HOME, WAIT_S, Stand
 from tests.waiting import eventually
+from tests.webhook.test_server import body_of, post, size_of
 from webhook.certificate import BACKDATED, CERTIFICATE_FILE, KEY_FILE, LEAF_LIFE, issue_leaf, parse_pair
 
 ROTATION_S: Final = 180.0  # a new CA is published for a minute before it signs
@@ -131,9 +134,9 @@ def step_clocks(stand: Stand) -> None:
     _set(clocks, FORWARD)
     eventually(lambda: _issued(stand, LEAF_SECRET) != before, "it is renewed by the wall clock", WAIT_S)
     eventually(lambda: _served(port) != before, "the replica takes it over", WAIT_S)
-    eventually(lambda: _log_is_ahead(stand, port, FORWARD[1]), "a pod is sized under that clock", WAIT_S)
+    eventually(lambda: _sizes_under(stand, port, FORWARD[1]), "a pod is sized under that clock", WAIT_S)
     _set(clocks, BACK)
-    eventually(lambda: _log_is_ahead(stand, port, BACK[1]), "a pod is sized under that clock", WAIT_S)
+    eventually(lambda: _sizes_under(stand, port, BACK[1]), "a pod is sized under that clock", WAIT_S)
     _set(clocks, RIGHT)
     for _ in others:
         stand.start_controller()
@@ -163,8 +166,14 @@ def _served(port: int) -> int:
     return x509.load_pem_x509_certificate(ssl.get_server_certificate((LOOPBACK, port)).encode()).serial_number
 
 
-def _log_is_ahead(stand: Stand, port: int, ahead: timedelta) -> bool:
-    """Whether the newest line of a replica's log, which is of a pod, was written under a clock so far ahead."""
+def _sizes_under(stand: Stand, port: int, ahead: timedelta) -> bool:
+    """
+    Whether a replica sizes a pod, and says so under a clock so far ahead.
+
+    It is asked itself: all connections that the API server has may be the other replica's.
+    """
+    with closing(connect(port)) as connection:
+        assert size_of(post(connection, body_of(namespace=HOME)))
     newest = json.loads(stand.cluster.log(stand.replicas[port].name).read_text().splitlines()[-1])
     told = datetime.fromisoformat(newest["time"]) - datetime.now(UTC)
     return "uid" in newest and abs(told - ahead) < timedelta(minutes=1)
