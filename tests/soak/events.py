@@ -18,6 +18,7 @@ from cryptography import x509
 from controller.certificates import CA_SECRET, LEAF_SECRET, SERVICE
 from kube.api import PatchKind
 from kube.kinds import SECRETS, SPEC_CATALOGS
+from tests.builders import pod
 from tests.cluster.install import NAMESPACE, PODSLA
 from tests.cluster.network import LOOPBACK
 from tests.soak.balancer import connect
@@ -173,7 +174,7 @@ def _sizes_under(stand: Stand, port: int, ahead: timedelta) -> bool:
     It is asked itself: all connections that the API server has may be the other replica's.
     """
     with closing(connect(port)) as connection:
-        assert size_of(post(connection, body_of(namespace=HOME)))
+        assert size_of(post(connection, body_of(found=pod("net-intensive"), namespace=HOME)))
     newest = json.loads(stand.cluster.log(stand.replicas[port].name).read_text().splitlines()[-1])
     told = datetime.fromisoformat(newest["time"]) - datetime.now(UTC)
     return "uid" in newest and abs(told - ahead) < timedelta(minutes=1)
