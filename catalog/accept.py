@@ -246,7 +246,7 @@ def _fingerprint(catalogs: Sequence[Object], kept: Sequence[Kept], used: Mapping
     ]
     if any(version is None for version, _, _ in serving):
         return None
-    return serving, [(k.name, k.number) for k in kept], frozenset(used)
+    return serving, [(k.name, k.number) for k in kept], dict(used)
 
 
 def _version(thing: Object) -> tuple[str, int] | None:

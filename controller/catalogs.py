@@ -25,16 +25,21 @@ class Catalogs:
 
     What is accepted is kept first, then what will serve together is noted, then the statuses name it: a crash in
     between leaves revisions nobody serves.
+
+    Attributes:
+        verdicts: What became of the newest edits that were judged, by catalogue.
     """
 
     def __init__(self, world: World, metrics: Metrics, serving: Serving) -> None:
         self.world, self.metrics, self.serving, self.memo = world, metrics, serving, Memo()
+        self.verdicts: Mapping[str, Verdict] = {}
 
     def reconcile(self) -> bool:
         """Judge all catalogues together; False where there is more to do."""
         catalogs = self.world.catalogs.items()
         kept = read_kept(self.world.revisions.items())
         verdicts = judge(catalogs, kept, self.memo, used_classes(self.world.bound()))
+        self.verdicts = {verdict.catalog: verdict for verdict in verdicts}
         by_name = {thing["metadata"]["name"]: thing for thing in catalogs}
         failures, possible, new = Failures(), list[Verdict](), list[Object]()
         for verdict in verdicts:

@@ -54,6 +54,7 @@ class Task:
 def reconcilers(world: World, metrics: Metrics) -> list[Task]:
     """Make every reconciler, in the order in which one builds on another."""
     serving = Serving(world)
+    catalogs = Catalogs(world, metrics, serving)
     capacity = Capacity(world, metrics, serving)
     attachments = Attachments(world, metrics, serving)
     unsized = UnsizedPods(world, metrics)
@@ -61,14 +62,14 @@ def reconcilers(world: World, metrics: Metrics) -> list[Task]:
         Task("certificates", Certificates(world, metrics).reconcile),
         Task("target", Targets(world, metrics).reconcile),
         Task("serving", serving.reconcile),  # first, so that what serves is noted before what will
-        Task("catalogs", Catalogs(world, metrics, serving).reconcile),
+        Task("catalogs", catalogs.reconcile),
         Task("capacity", capacity.reconcile),
         Task("startup", Startup(world, capacity).reconcile),
         Task("attachments", attachments.reconcile, lambda: attachments.due_s),
         Task("warm", Warm(world, metrics, serving, attachments).reconcile),
         Task("overlays", Overlays(world, serving).reconcile),
         Task("unsized", unsized.reconcile),
-        Task("usage", Usage(world, metrics, serving, capacity, unsized).reconcile),
+        Task("usage", Usage(world, metrics, catalogs, capacity, unsized).reconcile),
     ]
 
 

@@ -1,16 +1,16 @@
 """EDGE: tells in the status of each catalogue how its classes are used, and what nodes hold for running pods."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
 from catalog.stored import Kept, read_kept
-from catalog.verdict import counted, with_condition
+from catalog.verdict import condition_of, counted, is_said, with_condition
 from controller.capacity import Capacity
+from controller.catalogs import Catalogs
 from controller.metrics import Metrics
-from controller.serving import Serving
 from controller.unsized import UnsizedPods
 from controller.world import Failures, World, patch_version
 from kube.api import Object
@@ -40,18 +40,19 @@ class SizedReason(StrEnum):
 
 
 class Usage:
-    """Reconciles what the status says of pods; what became of an edit is not its business."""
+    """Reconciles what the status says of pods, and how many of them the word on an edit counts."""
 
     def __init__(
         self,
         world: World,
         metrics: Metrics,
-        serving: Serving,
+        catalogs: Catalogs,
         capacity: Capacity,
         unsized: UnsizedPods,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.world, self.metrics, self.serving, self.capacity, self.unsized = world, metrics, serving, capacity, unsized
+        self.world, self.metrics, self.catalogs, self.serving = world, metrics, catalogs, catalogs.serving
+        self.capacity, self.unsized = capacity, unsized
         self.clock, self._not_before_s = clock, 0.0
 
     def reconcile(self) -> bool:
@@ -70,13 +71,20 @@ class Usage:
             name = thing["metadata"]["name"]
             own = [use for use in uses if owner.get(use.name) == name]
             unsized = [one for one in self.unsized.found if owner.get(one.sla_class) == name]
-            body = usage_status(thing, own, held.get(name, ()), unsized, datetime.now(UTC))
+            said = [followed(held.get(name, [])), sized(unsized), *self._retold(thing)]
+            body = usage_status(thing, own, said, datetime.now(UTC))
             with failures.noted():
                 if body:
                     version = thing["metadata"]["resourceVersion"]
                     patch_version(self.world.api, SPEC_CATALOGS, name, version, body, "status")
         failures.end()
         return True
+
+    def _retold(self, thing: Object) -> Iterator[dict[str, Any]]:
+        """Say anew what became of an edit, where nothing but the sentence has changed: it may count pods."""
+        verdict = self.catalogs.verdicts.get(thing["metadata"]["name"])
+        if verdict is not None and is_said(now := condition_of(verdict, thing), conditions_of(thing)):
+            yield now
 
     def _held_by_catalog(self) -> dict[str, list[Held]]:
         """Group what nodes hold by the catalogue that has their size, or had it last."""
@@ -103,19 +111,18 @@ def owners(revisions: Iterable[Object], serving: Iterable[Kept]) -> dict[str, st
 
 
 def usage_status(
-    thing: Object, uses: Iterable[ClassUse], held: Iterable[Held], unsized: Iterable[Unsized], now: datetime
+    thing: Object, uses: Iterable[ClassUse], said: Iterable[Mapping[str, Any]], now: datetime
 ) -> dict[str, Any]:
     """
     Write how a catalogue is used as a JSON merge patch of its status; empty where the status says so already.
 
     Args:
         thing: The SpecCatalog.
-        unsized: Pods that name a class of it and have no size.
-        now: In UTC; when the condition changed, if it did.
+        said: Conditions.
+        now: In UTC; when a condition changed, if it did.
     """
-    old, uses, held = thing.get("status") or {}, list(uses), list(held)
-    conditions = old.get("conditions") or []
-    for condition in (_followed(held), _sized(list(unsized))):
+    old, uses, conditions = thing.get("status") or {}, list(uses), conditions_of(thing)
+    for condition in said:
         conditions = with_condition(conditions, condition, now)
     new = {
         "pods": sum(use.pods for use in uses),
@@ -126,7 +133,14 @@ def usage_status(
     return {"status": changed} if changed else {}
 
 
-def _followed(held: list[Held]) -> dict[str, Any]:
+def conditions_of(thing: Object) -> list[Any]:
+    """List the conditions that an object has."""
+    found: list[Any] = (thing.get("status") or {}).get("conditions") or []
+    return found
+
+
+def followed(held: Sequence[Held]) -> dict[str, Any]:
+    """Say whether nodes publish what a catalogue says, or hold more of it for pods."""
     if not held:
         message = "every node publishes what its size offers"
         return {"type": FOLLOWED, "status": "True", "reason": Reason.FOLLOWED.value, "message": message}
@@ -137,7 +151,8 @@ def _followed(held: list[Held]) -> dict[str, Any]:
     return {"type": FOLLOWED, "status": "False", "reason": Reason.HELD_FOR_PODS.value, "message": message}
 
 
-def _sized(unsized: list[Unsized]) -> dict[str, Any]:
+def sized(unsized: Sequence[Unsized]) -> dict[str, Any]:
+    """Say whether pods that name a class of a catalogue have their size."""
     if not unsized:
         message = "every running pod that names a class has its size"
         return {"type": SIZED, "status": "True", "reason": SizedReason.ALL_SIZED.value, "message": message}

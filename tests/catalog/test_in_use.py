@@ -2,8 +2,8 @@
 
 import pytest
 
-from catalog.verdict import Reason
-from tests.catalog.test_accept import ACCEPTED, NET, NET_AT_900, NODES, Cluster, outcome
+from catalog.verdict import Reason, status_of
+from tests.catalog.test_accept import ACCEPTED, NET, NET_AT_900, NODES, NOW, Cluster, outcome
 
 TWO = "{classes: [{name: net, floor: {network: {pps: 600k}}}, {name: disk}]}"
 DISK = "{classes: [{name: disk}]}"
@@ -27,6 +27,21 @@ def test_a_class_that_pods_run_in_is_not_removed(count: int, pods: str, run: str
 
     assert outcome(cluster) == {"nodes": ACCEPTED, "teams": in_use(pods, run)}
     assert set(cluster.floors()) == {"net", "disk"}
+
+
+def test_how_many_pods_run_in_it_is_counted_anew() -> None:
+    """In the sentence alone: it is no news of the edit, and waits until whoever counts pods writes."""
+    cluster = Cluster(nodes=NODES, teams=TWO)
+    cluster.reconcile()
+    cluster.used = {"net": 118}
+    cluster.edit("teams", DISK)
+    cluster.reconcile()
+    cluster.used = {"net": 2}
+
+    assert outcome(cluster)["teams"] == in_use("2 pods", "run")
+    thing = cluster.catalogs["teams"]
+    assert "118 pods run in it" in thing["status"]["conditions"][0]["message"]
+    assert status_of(cluster.judge()["teams"], thing, NOW) == {}
 
 
 def test_one_that_is_deprecated_already_waits_for_its_pods() -> None:
