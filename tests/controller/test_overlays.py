@@ -1,7 +1,6 @@
 """Karpenter's overlays follow the catalogue, on a real API server, with no more rights than the manifests give."""
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any, Final
 
 import pytest
@@ -18,7 +17,7 @@ from tests.cluster.install import NAMESPACE, PODSLA, service_account_kubeconfig
 from tests.cluster.own import own_cluster
 from tests.cluster.pins import KARPENTER_CRDS
 from tests.cluster.state import load_cluster
-from tests.controller.test_crashes import publish
+from tests.controller.test_crashes import publish, taken_names
 from tests.manifests.kubectl import MANIFESTS, run
 from tests.system.rights import check_least, granted, used
 from tests.system.user import User
@@ -50,7 +49,7 @@ class Controller:
 
         def step() -> object:
             for task in self.tasks:
-                with suppress(ApiError):  # a name that is taken: the write before was not seen here yet
+                with taken_names():  # the write before was not seen here yet
                     task.reconcile()
             self.now_s += LOOK_EVERY_S
             while not self.overlays.reconcile():

@@ -1,7 +1,6 @@
 """Every write that stands in the controller's code was the last one of some controller, and the next one got there."""
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any, Final
 
 import pytest
@@ -20,7 +19,7 @@ from nodes.export import STARTUP_TAINT
 from tests.cluster.binaries import find
 from tests.cluster.pins import KARPENTER_CRDS
 from tests.controller.sites import Site, modules, writes
-from tests.controller.test_crashes import NAMESPACE, lives, publish
+from tests.controller.test_crashes import NAMESPACE, lives, publish, taken_names
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.cluster
@@ -59,7 +58,7 @@ def settle(api: Api, done: Callable[[], object], what: str) -> None:
     def step() -> object:
         before = done()
         for task in tasks:
-            with suppress(ApiError):  # a name that is taken: the write before was not seen here yet
+            with taken_names():  # the write before was not seen here yet
                 task.reconcile()
         return before  # a whole round after: that it serves is noted too
 
