@@ -2,6 +2,8 @@
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 from catalog.served import Served
@@ -11,12 +13,20 @@ from controller.world import Failures, World, patch_version
 from kube.api import Object
 from kube.kinds import NODES, PODS
 from nodes.bound import by_node, keep_promises, read_bound
-from nodes.capacity import Held, NodePatch, give_back, plan
+from nodes.capacity import Held, NodePatch, Plan, give_back, plan
 from nodes.startup import Started, started
 
 AT_ONCE: Final = 100  # nodes written in one round, so that an edit of a catalogue never waits for a thousand
 WRITERS: Final = 8  # of them at the same time: where nodes join by the hundred, the API server takes long for each call
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """The version of a node that was written on, until a later one is seen here; what its pods were seen to hold."""
+
+    version: str
+    held: tuple[Held, ...]
 
 
 class Capacity:
@@ -33,7 +43,7 @@ class Capacity:
         self.held: tuple[Held, ...] = ()
         self.started: tuple[Started, ...] = ()
         self._unknown = set[str]()  # types that were told of
-        self._tried: dict[str, str] = {}  # the version of a node that was written on, until a later one is seen here
+        self._tried: dict[str, _Tried] = {}  # by node
         self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="capacity")
 
     def reconcile(self) -> bool:
@@ -43,17 +53,26 @@ class Capacity:
             return True
         nodes = self.world.nodes.items()
         due = plan(nodes, served.catalog, served.target, by_node(self.world.bound()))
+        judged = self.serving.judged  # else what is missing may be in what is not judged yet, and nothing is taken
+        self.started = tuple(started(nodes, {patch.node for patch in due.patches}))
+        wanted = [patch for patch in due.patches if judged or not patch.takes]
+        self._tried = {p.node: one for p in wanted if (one := self._tried.get(p.node)) and one.version == p.version}
+        if judged:
+            self._tell(due, len(nodes))
+        todo = [patch for patch in wanted if patch.node not in self._tried]
+        self._write_all(todo[:AT_ONCE], served)
+        return len(todo) <= AT_ONCE
+
+    def _tell(self, due: Plan, nodes: int) -> None:
+        """Note what nodes hold, by all of their pods where these were listed; say which types nobody knows, once."""
         if new := tuple(name for name in due.unknown if name not in self._unknown):
             _log.info("nodes of types that no catalogue has", extra={"fields": {"types": new[:20]}})
         self._unknown.update(new)
-        self.held = due.held
-        self.started = tuple(started(nodes, {patch.node for patch in due.patches}))
-        self.metrics.nodes(known=len(nodes) - due.unknown_nodes, unknown=due.unknown_nodes)
-        self.metrics.held(len({held.node for held in due.held}))
-        self._tried = {p.node: p.version for p in due.patches if self._tried.get(p.node) == p.version}
-        todo = [patch for patch in due.patches if patch.node not in self._tried]
-        self._write_all(todo[:AT_ONCE], served)
-        return len(todo) <= AT_ONCE
+        self.metrics.nodes(known=nodes - due.unknown_nodes, unknown=due.unknown_nodes)
+        listed = {node: tried.held for node, tried in self._tried.items() if tried.held}
+        others = (held for held in due.held if held.node not in listed)
+        self.held = (*others, *chain.from_iterable(listed.values()))
+        self.metrics.held(len({held.node for held in self.held}))
 
     def _write_all(self, patches: list[NodePatch], served: Served) -> None:
         """
@@ -67,27 +86,34 @@ class Capacity:
         try:
             for patch, written in zip(patches, begun, strict=True):
                 with failures.noted():
-                    written.result()
-                    self._tried[patch.node] = patch.version
+                    self._tried[patch.node] = _Tried(patch.version, written.result())
         finally:
             for written in begun:
                 written.cancel()
         failures.end()
 
-    def _write(self, planned: NodePatch, served: Served) -> None:
-        """Write on a node, unless a later version of it is here by now: that is looked at in the next round."""
+    def _write(self, planned: NodePatch, served: Served) -> tuple[Held, ...]:
+        """
+        Write on a node, unless a later version of it is here by now: that is looked at in the next round.
+
+        Returns:
+            What it holds for its pods, where all of them had to be listed.
+        """
         node = self.world.nodes.get(planned.node)
         if node is None or node["metadata"].get("resourceVersion") != planned.version:
-            return
-        patch = self._by_all_its_pods(node, served) if planned.takes else planned
+            return ()
+        if not planned.takes:
+            patch_version(self.world.api, NODES, planned.node, planned.version, planned.body, "status")
+            return ()
+        patch, held = self._by_all_its_pods(node, served)
         version: str | None = planned.version
         while patch is not None and version is not None:
             version = patch_version(self.world.api, NODES, patch.node, version, patch.body, "status")
-            if not planned.takes:
-                return
-            patch = give_back(node, patch, self._by_all_its_pods(node, served))  # to a pod that was bound meanwhile
+            needed, held = self._by_all_its_pods(node, served)
+            patch = give_back(node, patch, needed)  # to a pod that was bound meanwhile
+        return held
 
-    def _by_all_its_pods(self, node: Object, served: Served) -> NodePatch | None:
+    def _by_all_its_pods(self, node: Object, served: Served) -> tuple[NodePatch | None, tuple[Held, ...]]:
         """
         Plan again by the pods that the API server has on the node now; None: they need all that is there.
 
@@ -95,5 +121,5 @@ class Capacity:
         that was bound a moment ago may not have been seen yet.
         """
         pods = self.world.api.list(PODS, fieldSelector=f"spec.nodeName={node['metadata']['name']}")
-        bound = by_node(read_bound(map(keep_promises, pods)))
-        return next(iter(plan([node], served.catalog, served.target, bound).patches), None)
+        due = plan([node], served.catalog, served.target, by_node(read_bound(map(keep_promises, pods))))
+        return next(iter(due.patches), None), due.held

@@ -50,11 +50,12 @@ class Overlays:
         served = self.serving.current()
         if served is None or not (served.target.karpenter or self._asked_before()):
             return True
-        key = (served.catalog.revision, served.target)
+        judged = self.serving.judged
+        key = (served.catalog.revision, served.target, judged)
         if key == self._settled and (not (served.target.karpenter or self._unseen) or self.clock() < self._look_s):
             return True
         plan = self._plan(served)
-        writes = list(self._writes(plan))
+        writes = list(self._writes(plan, judged=judged))
         failures = Failures()
         for write in writes[:AT_ONCE]:
             with failures.noted():
@@ -92,10 +93,17 @@ class Overlays:
         self._tell(Reason.OVERLAY_NAME_TAKEN if plan.taken else None, f"{note}{names}; delete or rename them")
         return plan
 
-    def _writes(self, plan: OverlayPlan) -> Iterator[Callable[[], object]]:
-        """What is not needed goes last: a type is told of twice for a moment, never not at all."""
+    def _writes(self, plan: OverlayPlan, *, judged: bool) -> Iterator[Callable[[], object]]:
+        """
+        What is not needed goes last: a type is told of twice for a moment, never not at all.
+
+        Args:
+            judged: Nothing that serves is missing from the plan; else what stands is left.
+        """
         api = self.world.api
         yield from (lambda body=body: api.create(NODE_OVERLAYS, body) for body in plan.create)
+        if not judged:
+            return
         yield from (lambda body=body: api.replace(NODE_OVERLAYS, body) for body in plan.replace)
         yield from (lambda name=name: api.delete(NODE_OVERLAYS, name) for name in plan.delete)
 

@@ -10,7 +10,8 @@ from typing import Final
 from catalog.accept import Memo
 from catalog.load import DEFAULT_TARGET, load_target
 from catalog.merged import MergedPlan, plan_merged, read_merged
-from catalog.served import Accepted, Served, build, find_accepted
+from catalog.served import TARGET_CONFIG_MAP, Accepted, Served, build, find_accepted
+from controller.targets import plan_target
 from controller.world import World
 from kube.api import Object
 from kube.kinds import CONTROLLER_REVISIONS
@@ -32,10 +33,27 @@ class Serving:
         """Give what serves; None while nothing was found yet."""
         world = self.world
         found = find_accepted(world.catalogs.items(), world.revisions.items(), world.runtime_classes.items())
+        if found is not None and found.target is None and self._target_waits():
+            return self._served
         if found is not None and (self.accepted is None or found.key != self.accepted.key):
             ahead = self._ahead if self._ahead and self._ahead[0] == found.key else None
             self._served, self.accepted = ahead[1] if ahead else build(found, self.default, self.memo), found
         return self._served
+
+    @property
+    def judged(self) -> bool:
+        """
+        Whether every catalogue was judged.
+
+        What one that was restored without its status says is missing from what serves for a moment, and nothing is to
+        be taken away for want of it.
+        """
+        return all((thing.get("status") or {}).get("observedGeneration") for thing in self.world.catalogs.items())
+
+    def _target_waits(self) -> bool:
+        """Whether the first target is about to be accepted, as after a restore without ControllerRevisions."""
+        config_map = self.world.targets.get(TARGET_CONFIG_MAP, self.world.namespace)
+        return config_map is not None and plan_target(config_map, ()).create is not None
 
     def reconcile(self) -> bool:
         """Have the note of what serves be the newest, and forget those that nobody needs."""

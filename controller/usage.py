@@ -147,7 +147,7 @@ def followed(held: Sequence[Held]) -> dict[str, Any]:
     nodes = len({one.node for one in held})
     each = [f"{one.node} has {one.key} {one.published}, {one.offered or 'none'} is offered" for one in held]
     which = f"{nodes} node{'s' if nodes > 1 else ''} publish{'' if nodes > 1 else 'es'} more than offered"
-    message = f"{which}, for pods that are bound there and were promised it: {_first(each)}"
+    message = f"{which}, for pods that are bound there and need it: {_first(each)}"
     return {"type": FOLLOWED, "status": "False", "reason": Reason.HELD_FOR_PODS.value, "message": message}
 
 

@@ -44,7 +44,9 @@ def test_every_figure_of_a_cluster_is_one_that_make_prints() -> None:
     """What the README names by its module is a part of one target, whose help says how long it takes."""
     named = set(re.findall(r"-m bench\.(\w+)", README.read_text()))
     env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE") and name != "MFLAGS"}
-    made = subprocess.run(["make", "-n", "bench-cluster"], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+    made = subprocess.run(
+        ["make", "-n", "bench-cluster"], cwd=ROOT, env=env, capture_output=True, text=True, check=True
+    )
 
     (parts,) = re.findall(r"for part in (.*?);", made.stdout)
     assert named == set(parts.split())

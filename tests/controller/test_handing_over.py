@@ -159,7 +159,7 @@ class Leader:
         bound = [SimpleNamespace(pod=f"team/{name}", node=NODE, figures={"podsla.io/gpu-seats": 1}) for name in PODS]
         self.world = SimpleNamespace(
             api=store, namespace="podsla-system", nodes=Watch([node]), ledger=Watch(), catalogs=Watch(),
-            revisions=Watch(), runtime_classes=Watch(), bound=lambda: bound,
+            targets=Watch(), revisions=Watch(), runtime_classes=Watch(), bound=lambda: bound,
         )  # fmt: skip
         self.look()
         world, metrics = cast(World, self.world), Metrics(lambda: True)

@@ -10,14 +10,15 @@ import pytest
 import yaml
 
 from catalog.keys import FAMILY, INSTANCE_TYPE
-from controller.process import Controller
+from controller.metrics import Metrics
+from controller.process import Controller, reconcilers
 from kube.api import Api, Object, Resource
 from kube.kinds import NODES, PODS, SPEC_CATALOGS
 from nodes.export import STARTUP_TAINT
 from tests.builders import container
 from tests.cluster.install import service_account_kubeconfig
 from tests.cluster.state import load_cluster
-from tests.controller.test_crashes import NAMESPACE, publish
+from tests.controller.test_crashes import NAMESPACE, publish, snapshot
 from tests.manifests.kubectl import MANIFESTS
 from tests.waiting import eventually
 
@@ -71,6 +72,12 @@ def says(node: Object) -> tuple[str | None, str | None, str | None]:
     assert figures[0] == figures[1]
     labels = node["metadata"]["labels"]
     return figures[0], labels.get(MHZ), labels.get(FAMILY)
+
+
+def followed(api: Api) -> str:
+    """What the status says of what nodes publish."""
+    thing = api.call("GET", SPEC_CATALOGS.path(name="waves"))
+    return str({one["type"]: one for one in thing["status"]["conditions"]}["Followed"]["message"])
 
 
 def offered(instance_type: str) -> tuple[str, str, str]:
@@ -216,10 +223,45 @@ def test_what_a_pod_asks_for_by_hand_stays_on_its_node_for_as_long_as_it_does(ba
         eventually(
             lambda: says(found(bare, "leant-on")) == ("800k", "2500", "waves.a"), "down to what the pod asks for"
         )
+        held = (
+            "1 node publishes more than offered, for pods that are bound there and need it: "
+            "leant-on has podsla.io/base-mhz 2500, 2400 is offered; leant-on has podsla.io/pps 800k, 475k is offered"
+        )
+        eventually(lambda: followed(bare) == held, "the status says so")
 
         bare.call("DELETE", PODS.path("default", "by-hand"), body={"gracePeriodSeconds": 0})
         bare.patch(NODES, "leant-on", {"metadata": {"annotations": {"heartbeat": "1"}}})
         eventually(lambda: says(found(bare, "leant-on")) == ("475k", "2400", "waves.a"), "and once it is gone, whole")
+        eventually(lambda: followed(bare) == "every node publishes what its size offers", "the status says that, too")
+
+
+def without_status(api: Api) -> None:
+    gone = dict.fromkeys(("revision", "serving", "observedGeneration", "conditions"))
+    api.patch(SPEC_CATALOGS, "waves", {"status": gone}, subresource="status")
+
+
+def created_again(api: Api) -> None:
+    """As a backup brings it back: another object, without what was kept of it."""
+    api.delete(SPEC_CATALOGS, "waves")
+    publish(api, "waves", sizes())
+
+
+@pytest.mark.parametrize("lose", [without_status, created_again])
+def test_a_catalogue_that_comes_back_without_its_status_has_no_node_withdrawn_or_lowered(
+    bare: Api, working: Working, lose: Callable[[Api], None]
+) -> None:
+    """Neither before it is judged again, nor in the round in which it is, whose word is not seen here yet."""
+    create(bare, "restored", "waves.a.large")
+    with working():
+        eventually(lambda: says(found(bare, "restored")) == offered("waves.a.large"), "it works")
+    lose(bare)
+
+    for task in reconcilers(snapshot(bare), Metrics(lambda: True)):
+        task.reconcile()
+        assert says(found(bare, "restored")) == offered("waves.a.large"), task.name
+    publish(bare, "waves", sizes(a="6M"))
+    with working():
+        eventually(lambda: says(found(bare, "restored")) == ("5700k", "2500", "waves.a"), "it goes on")
 
 
 RBAC: Final = "rbac.authorization.k8s.io/v1"

@@ -71,12 +71,12 @@ def test_nothing_is_written_where_the_status_says_so_already() -> None:
     [
         (
             1,
-            "1 node publishes more than offered, for pods that are bound there and were promised it: "
+            "1 node publishes more than offered, for pods that are bound there and need it: "
             "n0 has podsla.io/pps 1100k, 950k is offered",
         ),
         (
             7,
-            "7 nodes publish more than offered, for pods that are bound there and were promised it: "
+            "7 nodes publish more than offered, for pods that are bound there and need it: "
             + "; ".join(f"n{number} has podsla.io/pps 1100k, 950k is offered" for number in range(5))
             + "; and 2 more",
         ),

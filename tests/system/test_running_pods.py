@@ -119,7 +119,7 @@ def test_a_lowered_figure_and_a_changed_label_wait_for_the_pods_that_were_promis
     eventually(lambda: node_says(user) == ("600k", "2000"), "the node publishes what the pod was promised, and no more")
     thing = eventually(lambda: followed(user, "False"), "the status says what is held")
     assert condition_of(thing, "Followed")["message"] == (
-        "1 node publishes more than offered, for pods that are bound there and were promised it: "
+        "1 node publishes more than offered, for pods that are bound there and need it: "
         "lab-0 has podsla.io/pps 600k, 475k is offered"
     )
     assert (thing["status"]["pods"], thing["status"]["usage"]) == (
