@@ -12,10 +12,12 @@ from catalog.stored import read_kept, revision_object
 from catalog.verdict import status_of
 from controller.capacity import Capacity
 from controller.metrics import Metrics
+from controller.overlays import Overlays
 from controller.serving import Serving
 from controller.targets import plan_target
 from controller.world import World
-from kube.api import Object
+from kube.api import Object, Resource
+from kube.kinds import NODE_OVERLAYS
 from nodes.bound import keep_promises, read_bound
 from nodes.capacity import Held
 from tests.builders import container
@@ -39,6 +41,7 @@ class Site:
         self.catalogs: dict[str, dict[str, Any]] = {}
         self.revisions: list[dict[str, Any]] = []
         self.nodes: dict[str, dict[str, Any]] = {}
+        self.overlays: dict[str, Object] = {}
         self.pods: list[dict[str, Any]] = []
         self.watched = 0  # of the pods, the first so many have a size
         self.target = {"metadata": {"name": "podsla-target", "namespace": "podsla-system"}, "data": {}}
@@ -97,8 +100,18 @@ class Site:
         metadata = {"namespace": "team", "name": name}
         self.pods.append({"metadata": metadata, "spec": {"nodeName": node, "containers": [asks]}})
 
-    def list(self, _resource: object, **_: str) -> list[dict[str, Any]]:
-        return self.pods
+    def list(self, resource: Resource, **_: str) -> list[Object]:
+        return [*self.overlays.values()] if resource == NODE_OVERLAYS else [*self.pods]
+
+    def create(self, _resource: object, body: Object) -> None:
+        """Write an overlay."""
+        self.overlays[body["metadata"]["name"]] = body
+
+    def replace(self, _resource: object, body: Object) -> None:
+        self.overlays[body["metadata"]["name"]] = body
+
+    def delete(self, _resource: object, name: str) -> None:
+        del self.overlays[name]
 
     def patch(self, _resource: object, name: str, body: Mapping[str, Any], **_: object) -> Object:
         """Write on a node; None takes a key away."""
@@ -181,6 +194,24 @@ def test_what_a_restore_leaves_out_is_taken_from_no_node(site: Site, lost: list[
     site.write("b", {"sizes": []})
     site.round()
     assert site.said() == {"n1": ("1M", "2500"), "n2": (None, None)}, "what is withdrawn by an edit goes"
+
+
+def test_what_karpenter_was_told_stands_until_every_catalogue_is_judged(site: Site) -> None:
+    def overlays() -> set[str]:
+        site.look()
+        assert Overlays(world, Serving(world), lambda: 0.0).reconcile()
+        return set(site.overlays)
+
+    world = cast(World, site.watches)
+    site.aim(f"{WHOLE}, autoscaler: {{karpenter: true}}")
+    told = {"podsla-lab.a.large", "podsla-lab.b.large"}
+    assert overlays() == told
+    without_status(site, "b")
+    assert overlays() == told
+    site.judge()
+    assert overlays() == told
+    site.write("b", {"sizes": []})
+    assert overlays() == {"podsla-lab.a.large"}
 
 
 def test_a_catalogue_that_nobody_judged_yet_keeps_no_node_from_what_the_others_offer(site: Site) -> None:

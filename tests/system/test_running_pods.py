@@ -177,6 +177,10 @@ def test_a_class_goes_when_its_last_pod_has_gone(user: User, namespace: Callable
     )
     create(user, made, "another", "lab-old")
 
+    def recounted() -> bool:
+        return "2 pods run in it" in condition_of(judged(user, "ClassInUse"), "Accepted")["message"]
+
+    eventually(recounted, "the sentence counts the next one")
     for name in ("old", "another"):
         user.api.delete(PODS, name, made)
     eventually(lambda: judged(user, "Accepted"), "the same edit is accepted")
