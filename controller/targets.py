@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any, Final
 
@@ -55,15 +56,23 @@ def plan_target(config_map: Object | None, revisions: Iterable[Object]) -> Targe
         return TargetPlan(None, delete, (f"configmap/{TARGET_CONFIG_MAP} has no key {TARGET_KEY}; add it",))
     if kept and kept[0]["data"][TARGET_KEY] == text:
         return TargetPlan(None, delete, ())
-    try:
-        read_target(parse_documents(text, f"configmap/{TARGET_CONFIG_MAP}"))
-    except InvalidError as error:
-        return TargetPlan(None, delete, tuple(str(problem) for problem in error.problems))
+    if problems := _problems(text):
+        return TargetPlan(None, delete, problems)
     number = kept[0]["revision"] + 1 if kept else 1
     name = f"{TARGET_CONFIG_MAP}-{number}-{sha256(text.encode()).hexdigest()[:10]}"
     metadata = {"name": name, "labels": {TARGET: "true"}}
     body = {"apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": metadata, "revision": number}
     return TargetPlan({**body, "data": {TARGET_KEY: text}}, delete, ())
+
+
+@lru_cache(maxsize=1)
+def _problems(text: str) -> tuple[str, ...]:
+    """Find what is wrong with a target; one that is wrong is asked about in every round."""
+    try:
+        read_target(parse_documents(text, f"configmap/{TARGET_CONFIG_MAP}"))
+    except InvalidError as error:
+        return tuple(str(problem) for problem in error.problems)
+    return ()
 
 
 class Targets:
