@@ -54,7 +54,8 @@ class Capacity:
         nodes = self.world.nodes.items()
         due = plan(nodes, served.catalog, served.target, by_node(self.world.bound()))
         judged = self.serving.judged  # else what is missing may be in what is not judged yet, and nothing is taken
-        self.started = tuple(started(nodes, {patch.node for patch in due.patches}))
+        waiting = {patch.node for patch in due.patches}
+        self.started = tuple(started(nodes, waiting)) if judged else ()  # what they offer may be to come
         wanted = [patch for patch in due.patches if judged or not patch.takes]
         self._tried = {p.node: one for p in wanted if (one := self._tried.get(p.node)) and one.version == p.version}
         if judged:

@@ -20,6 +20,7 @@ from kube.api import Object, Resource
 from kube.kinds import NODE_OVERLAYS
 from nodes.bound import keep_promises, read_bound
 from nodes.capacity import Held
+from nodes.export import STARTUP_TAINT
 from tests.builders import container
 from tests.controller.test_handing_over import Watch
 from tests.controller.test_usage import NOW
@@ -120,7 +121,8 @@ class Site:
         status = {group: merged(old["status"][group], figures.get(group, {})) for group in ("capacity", "allocatable")}
         labels = merged(old["metadata"]["labels"], body["metadata"].get("labels", {}))
         version = str(int(old["metadata"]["resourceVersion"]) + 1)
-        self.nodes[name] = {"metadata": {"name": name, "labels": labels, "resourceVersion": version}, "status": status}
+        metadata = {"name": name, "labels": labels, "resourceVersion": version}
+        self.nodes[name] = {**old, "metadata": metadata, "status": status}
         return self.nodes[name]
 
     def round(self) -> None:
@@ -212,6 +214,20 @@ def test_what_karpenter_was_told_stands_until_every_catalogue_is_judged(site: Si
     assert overlays() == told
     site.write("b", {"sizes": []})
     assert overlays() == {"podsla-lab.a.large"}
+
+
+def test_a_node_keeps_its_startup_taint_until_it_is_known_that_it_has_nothing_to_offer(site: Site) -> None:
+    without_status(site, "b")
+    for name, instance_type in (("n3", "lab.b.large"), ("n4", "nobody.knows")):
+        site.node(name, instance_type)
+        site.nodes[name]["spec"] = {"taints": [{"key": STARTUP_TAINT, "effect": "NoSchedule"}]}
+    site.round()
+    assert not site.capacity.started
+
+    site.judge()
+    site.round()
+    assert [one.node for one in site.capacity.started] == ["n4"]
+    assert site.said()["n3"] == ("2M", "2500")
 
 
 def test_a_catalogue_that_nobody_judged_yet_keeps_no_node_from_what_the_others_offer(site: Site) -> None:
