@@ -48,14 +48,13 @@ class Capacity:
 
     def reconcile(self) -> bool:
         """Bring up to AT_ONCE nodes to what they offer; False where more are left."""
-        served = self.serving.current()
+        judged, served = self.serving.judged, self.serving.current()
         if served is None:
             return True
         nodes = self.world.nodes.items()
         due = plan(nodes, served.catalog, served.target, by_node(self.world.bound()))
-        judged = self.serving.judged  # else what is missing may be in what is not judged yet, and nothing is taken
-        waiting = {patch.node for patch in due.patches}
-        self.started = tuple(started(nodes, waiting)) if judged else ()  # what they offer may be to come
+        # Where one is not judged yet, what nodes offer may be to come.
+        self.started = tuple(started(nodes, {patch.node for patch in due.patches})) if judged else ()
         wanted = [patch for patch in due.patches if judged or not patch.takes]
         self._tried = {p.node: one for p in wanted if (one := self._tried.get(p.node)) and one.version == p.version}
         if judged:

@@ -47,10 +47,9 @@ class Overlays:
 
     def reconcile(self) -> bool:
         """Bring up to AT_ONCE overlays in step; False where more are left."""
-        served = self.serving.current()
+        judged, served = self.serving.judged, self.serving.current()
         if served is None or not (served.target.karpenter or self._asked_before()):
             return True
-        judged = self.serving.judged
         key = (served.catalog.revision, served.target, judged)
         if key == self._settled and (not (served.target.karpenter or self._unseen) or self.clock() < self._look_s):
             return True

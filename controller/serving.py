@@ -46,7 +46,7 @@ class Serving:
         Whether every catalogue was judged.
 
         What one that was restored without its status says is missing from what serves for a moment, and nothing is to
-        be taken away for want of it.
+        be taken away for want of it. It is asked before `current`, which must have seen no less.
         """
         return all((thing.get("status") or {}).get("observedGeneration") for thing in self.world.catalogs.items())
 
