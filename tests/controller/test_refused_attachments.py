@@ -144,6 +144,24 @@ def test_what_can_never_be_had_fails_with_its_reason_at_the_first_look(
         ended(lending, "bad", Type.FAILED, reason)
 
 
+def test_which_model_a_node_has_is_not_said_before_it_is_known_what_serves(lending: Lending) -> None:
+    """The target names the label that tells; a revision that a status names may be seen after it."""
+    lending.pod("a", ONE)
+    body = {"apiVersion": "podsla.io/v1beta1", "kind": "SpecCatalog", "metadata": {"name": "unseen"}, "spec": {}}
+    lending.api.create(SPEC_CATALOGS, body)
+    status = {"status": {"serving": f"sha256:{0:064}"}}
+    lending.api.patch(SPEC_CATALOGS, "unseen", status, subresource="status")
+    lending.ask("early", "a", models=["T4"])
+    look(lending)
+    assert lending.read("early").status.conditions == ()
+    lending.api.delete(SPEC_CATALOGS, "unseen")
+    look(lending)
+    assert lending.read("early").status.condition(Type.FAILED)["reason"] == "NoSuchModel"
+    lending.api.delete(GPU_ATTACHMENTS, "early", lending.namespace)
+    with controlling(lending):
+        gone_for_good(lending, "early")
+
+
 def test_a_name_is_taken_until_what_has_it_is_gone(lending: Lending) -> None:
     """Also while that is being deleted: the GPU is its own until it is given back."""
     lending.pod("a", ONE)
