@@ -1,6 +1,7 @@
 """
 From the texts of /proc and the names of folders to the cgroup of a container. Pure.
 
+Only a newline ends a line there, and only a space a field: of all that Unicode takes for either, no other is escaped.
 Names are taken from the outermost level that has one: a container may make folders with any name below its own.
 """
 
@@ -32,12 +33,12 @@ def ruling_hierarchy(mountinfo: str) -> Hierarchy | None:
     Where version 1 has the devices controller, the runtimes use that, whatever else is mounted.
     """
     seen: dict[str, CgroupVersion | None] = {}
-    for line in mountinfo.splitlines():
+    for line in mountinfo.removesuffix("\n").split("\n"):
         before, _, after = line.partition(" - ")
-        mount = before.split()[4]
+        mount = before.split(" ")[4]
         for covered in [each for each in seen if each == mount or each.startswith(mount.rstrip("/") + "/")]:
             del seen[covered]
-        kind, _, options = after.split(maxsplit=2)
+        kind, _, options = after.split(" ", 2)
         if kind == "cgroup2":
             seen[mount] = CgroupVersion.V2
         elif kind == "cgroup" and "devices" in options.split(","):
@@ -51,7 +52,7 @@ def ruling_hierarchy(mountinfo: str) -> Hierarchy | None:
 
 def path_of(proc_cgroup: str, version: CgroupVersion) -> str | None:
     """Read from /proc/PID/cgroup where the process is in the tree that rules devices; None: it is in no such tree."""
-    for line in proc_cgroup.splitlines():
+    for line in proc_cgroup.removesuffix("\n").split("\n"):
         number, controllers, path = line.split(":", 2)
         rules = number == "0" if version is CgroupVersion.V2 else "devices" in controllers.split(",")
         if rules:

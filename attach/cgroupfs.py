@@ -22,7 +22,7 @@ def detect(mountinfo: Path = Path("/proc/self/mountinfo")) -> Hierarchy:
     Raises:
         Unknown: None is mounted here.
     """
-    found = ruling_hierarchy(mountinfo.read_text(encoding="utf-8", errors="replace"))
+    found = ruling_hierarchy(os.fsdecode(mountinfo.read_bytes()))
     if found is None:
         raise Unknown(
             "NoCgroups", "no cgroup tree that rules device access is mounted; mount the host's /sys/fs/cgroup"

@@ -46,8 +46,8 @@ class HostNodes:
         self.at = at
         self._proc = proc
         self._hierarchy = hierarchy
-        self._opener: subprocess.Popen[str] | None = None
-        self._hung: list[subprocess.Popen[str]] = []
+        self._opener: subprocess.Popen[bytes] | None = None
+        self._hung: list[subprocess.Popen[bytes]] = []
 
     def state(self, container: Container, node: DeviceNode) -> NodeState:
         """See the port."""
@@ -78,11 +78,10 @@ class HostNodes:
         for place in (self._proc / "1/root/dev", Path("/dev")):
             with suppress(OSError):
                 found.add(os.stat(place).st_dev)
-        text = (self._proc / str(container.init.pid) / "mountinfo").read_text(encoding="utf-8", errors="replace")
-        for line in text.splitlines():
-            before, _, after = line.partition(" - ")
-            if after.startswith("devtmpfs "):
-                major, _, minor = before.split()[2].partition(":")
+        for line in (self._proc / str(container.init.pid) / "mountinfo").read_bytes().split(b"\n"):
+            before, _, after = line.partition(b" - ")
+            if after.startswith(b"devtmpfs "):
+                major, _, minor = before.split(b" ")[2].partition(b":")
                 found.add(os.makedev(int(major), int(minor)))
         return found
 
@@ -187,7 +186,7 @@ class HostNodes:
         members = self._members(container)
         if members is None:
             raise Gone("ContainerGone", f"pod {container.target}: process {container.init.pid} has ended")
-        answer = self._ask(f"{container.init.pid} {container.init.start_ticks} {members} {node.path}")
+        answer = self._ask(f"{container.init.pid} {container.init.start_ticks} {node.path} {members}")
         if answer == "gone":
             raise Gone("ContainerGone", f"pod {container.target}: process {container.init.pid} has ended")
         return _ACCESS.get(int(answer), Access.FAILS) if answer.isdigit() else Access.FAILS
@@ -195,10 +194,12 @@ class HostNodes:
     def _members(self, container: Container) -> str | None:
         """Name the file that takes pids of the cgroup where the container's first process is, which may be deeper."""
         with suppress(FileNotFoundError, ProcessLookupError):
-            text = (self._proc / str(container.init.pid) / "cgroup").read_text(encoding="utf-8", errors="replace")
-            path = path_of(text, self._hierarchy.version)
+            path = self._cgroup(str(container.init.pid))
             return None if path is None else f"{self._hierarchy.mount}{path}/cgroup.procs"
         return None
+
+    def _cgroup(self, pid: str) -> str | None:
+        return path_of(os.fsdecode((self._proc / pid / "cgroup").read_bytes()), self._hierarchy.version)
 
     def _ask(self, request: str) -> str:
         """Put a request to the child that opens; one that gives no answer is ended, and another takes its place."""
@@ -208,7 +209,7 @@ class HostNodes:
                 return "timeout"
             assert child.stdin is not None  # noqa: S101 - a pipe
             with suppress(BrokenPipeError):
-                child.stdin.write(f"{request}\n")
+                child.stdin.write(os.fsencode(f"{request}\n"))
                 child.stdin.flush()
                 answer = _line(child, _OPEN_DEADLINE_S)
                 if answer is None:
@@ -219,17 +220,12 @@ class HostNodes:
             self.close()  # it was killed, say with the container whose cgroup it was in
         return "died"
 
-    def _child(self) -> subprocess.Popen[str] | None:
+    def _child(self) -> subprocess.Popen[bytes] | None:
         """Give the child that opens, once it is ready; None: it does not become so, and is ended."""
         if self._opener is None:
-            own = path_of((self._proc / "self/cgroup").read_text(encoding="utf-8"), self._hierarchy.version)
-            home = f"{self._hierarchy.mount}{own}/cgroup.procs"
+            home = f"{self._hierarchy.mount}{self._cgroup('self')}/cgroup.procs"
             self._opener = subprocess.Popen(  # noqa: S603 - our own file
-                [sys.executable, "-I", "-S", opener.__file__, home],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                bufsize=1,
+                [sys.executable, "-I", "-S", opener.__file__, home], stdin=subprocess.PIPE, stdout=subprocess.PIPE
             )
             if _line(self._opener, _START_DEADLINE_S) is None:
                 self.close()  # else the answer to one request would be taken for that to the next
@@ -249,10 +245,10 @@ class HostNodes:
                         pipe.close()
 
 
-def _line(child: subprocess.Popen[str], within_s: float) -> str | None:
+def _line(child: subprocess.Popen[bytes], within_s: float) -> str | None:
     """Read a line of a child's; "" where it has ended, None where none comes in time."""
     assert child.stdout is not None  # noqa: S101 - a pipe
-    return child.stdout.readline().strip() if select.select([child.stdout], [], [], within_s)[0] else None
+    return child.stdout.readline().decode().strip() if select.select([child.stdout], [], [], within_s)[0] else None
 
 
 def _is_frozen(container: Container) -> bool:

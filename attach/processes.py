@@ -230,8 +230,8 @@ class HostProcesses:
 
     def _cgroup(self, pid: int) -> str:
         """Read where a process or a thread is; "" where it is in no cgroup that rules devices."""
-        text = (self._proc / str(pid) / "cgroup").read_text(encoding="utf-8", errors="replace")
-        return path_of(text, self._hierarchy.version) or ""
+        text = (self._proc / str(pid) / "cgroup").read_bytes()
+        return path_of(os.fsdecode(text), self._hierarchy.version) or ""
 
     def signal(self, process: Process, pod_uid: str, number: int) -> bool:
         """See the port."""

@@ -59,6 +59,7 @@ TMPFS = "30 20 0:25 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n"
 DEVICES = "31 30 0:26 / /sys/fs/cgroup/devices rw shared:9 - cgroup cgroup rw,devices\n"
 MEMORY = "32 30 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
 UNIFIED = "33 30 0:28 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n"
+NO_LINE_ENDS = ("\r", "\x0b", "\x0c", "\x1c", "\x85", "\u2028")  # but str.splitlines says that they do
 PURE = "30 20 0:25 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
 
 
@@ -85,6 +86,13 @@ def test_which_tree_rules_devices(mountinfo: str, expected: Hierarchy | None) ->
     assert ruling_hierarchy(mountinfo) == expected
 
 
+@pytest.mark.parametrize("character", NO_LINE_ENDS, ids=ascii)
+def test_no_name_of_what_is_mounted_is_a_line_or_a_field_of_its_own(character: str) -> None:
+    """A pod's subPath is in its node's list of mounts, under the name that it chose."""
+    mounted = f"29 20 8:1 /sub{character}path /var/lib/kubelet/sub{character}path rw - ext4 /dev/sda1 rw\n"
+    assert ruling_hierarchy(ROOT + mounted + PURE) == Hierarchy(V2, "/sys/fs/cgroup")
+
+
 @pytest.mark.parametrize(
     ("text", "version", "expected"),
     [
@@ -96,3 +104,11 @@ def test_which_tree_rules_devices(mountinfo: str, expected: Hierarchy | None) ->
 )
 def test_where_a_process_is(text: str, version: CgroupVersion, expected: str | None) -> None:
     assert path_of(text, version) == expected
+
+
+@pytest.mark.parametrize("version", CgroupVersion)
+@pytest.mark.parametrize("character", NO_LINE_ENDS, ids=ascii)
+def test_no_name_of_a_cgroup_puts_a_process_elsewhere(character: str, version: CgroupVersion) -> None:
+    """A container may give cgroups below its own any name; the kernel takes none with a newline."""
+    text = f"9:pids:/a/x{character}5:devices:/b/x{character}0::/b\n5:devices:/a\n0::/a\n"
+    assert path_of(text, version) == "/a"

@@ -63,7 +63,7 @@ def test_what_gives_no_answer_in_time_never_opens(
     nodes.close()
 
 
-class Unkillable(subprocess.Popen[str]):
+class Unkillable(subprocess.Popen[bytes]):
     """A child that hangs in an open of a driver's: it outlives SIGKILL for as long as that lasts."""
 
     def wait(self, timeout: float | None = None) -> int:

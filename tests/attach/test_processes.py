@@ -27,6 +27,20 @@ def test_no_name_of_a_file_hides_a_mapping_or_ends_the_look(tmp_path: Path, name
     assert node.holders([NULL]) == [Holder(Process(PID, TICKS), NULL, CID, POD, "x", mapped=True)]
 
 
+@pytest.mark.parametrize("character", ["\r", "\x0c", "\x1c", "\u2028"], ids=ascii)
+def test_no_name_of_a_cgroup_makes_a_process_another_pods(tmp_path: Path, character: str) -> None:
+    """A container makes cgroups below its own, in each tree, under names that it chooses."""
+    cgroup, another = f"/kubepods/pod{POD}/{CID}", f"/kubepods/pod{'f' * 8}{POD[8:]}/{CID}"
+    node, own = processes(tmp_path, cgroup), tmp_path / str(PID)
+    for folder in ("fd", "task", f"task/{PID}"):
+        (own / folder).mkdir()
+    (own / "maps").touch()
+    (own / "fd/3").symlink_to("/dev/null")
+    (own / "cgroup").write_bytes(os.fsencode(f"9:pids:{cgroup}/x{character}0::{another}\n0::{cgroup}\n"))
+
+    assert node.holders([NULL]) == [Holder(Process(PID, TICKS), NULL, CID, POD, "x", mapped=False)]
+
+
 def test_no_name_of_a_process_makes_it_the_first_of_its_container(tmp_path: Path) -> None:
     processes(tmp_path, f"/kubepods/pod{POD}/{CID}", PID - 1)
     node = processes(tmp_path, f"/kubepods/pod{POD}/{CID}")

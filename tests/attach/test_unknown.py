@@ -112,6 +112,7 @@ def test_a_process_is_held_before_it_is_looked_at_and_looked_at_before_it_is_sig
             with monkeypatch.context() as watched:
                 watched.setattr(os, "pidfd_open", noted("hold", os.pidfd_open))
                 watched.setattr(Path, "read_text", noted("read", Path.read_text))
+                watched.setattr(Path, "read_bytes", noted("read", Path.read_bytes))
                 watched.setattr(signal, "pidfd_send_signal", noted("signal", signal.pidfd_send_signal))
                 watched.setattr(os, "kill", lambda *_: pytest.fail("a number may be another process by now"))
                 assert web.signal(Process(sleeping.pid, TICKS), POD, signal.SIGKILL)

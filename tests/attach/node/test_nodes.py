@@ -213,6 +213,22 @@ def test_it_is_opened_as_the_user_and_groups_of_the_container_may(
     assert seen == ((0, Access.OPENS) if opens else (errno.EACCES, Access.FAILS))
 
 
+@pytest.mark.parametrize("name", ["a b", "a\rb", "a\x1cb", "a\u2028b", "\udcff"], ids=ascii)
+def test_no_name_that_a_container_gives_a_cgroup_of_its_own_misleads_the_verification(
+    engine: RealWorld, name: str
+) -> None:
+    """The first process of the container is in it; the child that opens devices has to go there, and answer once."""
+    gpu, web, other = engine.devices[0], engine.start(), engine.start()
+    container, inner = found(engine, web), Path(found(engine, web).cgroup.path, name)
+    inner.mkdir()
+    (inner / "cgroup.procs").write_text(str(container.init.pid))
+    attach(engine, container, gpu)
+
+    assert found(engine, web) == container
+    seen = [engine.nodes.access(each, gpu) for each in (container, found(engine, other))]
+    assert seen == [Access.OPENS, Access.MISSING]
+
+
 def test_the_helper_that_opens_devices_is_replaced_when_it_is_killed(world: RealWorld) -> None:
     gpu, web = world.devices[0], world.start()
     container = found(world, web)
