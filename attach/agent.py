@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
@@ -24,7 +24,7 @@ from attach.processes import HostProcesses
 from attach.reconcile import Desired, Reconciler, Status
 from attach.rules1 import Rules1
 from attach.rules2 import Rules2
-from attach.store import FileStore
+from attach.store import FileStore, held_node
 from attach.systemd import through_systemd
 from catalog.problems import Problem
 
@@ -90,21 +90,23 @@ class Settings:
 
 
 @contextmanager
-def open_node(inventory: Path | None) -> Iterator[Node]:
+def open_node(inventory: Path | None, *, alone: bool) -> Iterator[Node]:
     """
     Compose the adapters that this node needs.
 
+    Args:
+        alone: Hold the node against every other agent, as who changes anything on it has to.
+
     Raises:
+        TakenError: Another agent works on it.
         AttachError: The node has no cgroups that rule devices.
         InvalidError: The inventory file can't be used.
     """
     hierarchy = detect()
     nodes = HostNodes(hierarchy)
-    try:
+    with held_node(Path(hierarchy.mount)) if alone else nullcontext(), closing(nodes):
         rules = through_systemd(ByVersion(Rules1(), Rules2()))
         yield Node(rules, nodes, HostProcesses(hierarchy), open_inventory(inventory))
-    finally:
-        nodes.close()
 
 
 class Agent:
@@ -182,9 +184,9 @@ def open_agent(settings: Settings) -> Iterator[Agent]:
     Compose an agent.
 
     Raises:
-        TakenError: Another agent works with the same journal.
+        TakenError: Another agent works with the same journal, or on this node.
     """
-    with FileStore(settings.state) as store, open_node(settings.inventory) as node:
+    with FileStore(settings.state) as store, open_node(settings.inventory, alone=True) as node:
         source = _open_source(settings.desired, node)
         try:
             yield Agent(settings, node, store, source)

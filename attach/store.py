@@ -2,6 +2,8 @@
 
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -13,7 +15,34 @@ LOCK: Final = "lock"
 
 
 class TakenError(Exception):
-    """Another agent works with this folder."""
+    """Another agent works with this folder, or on this node."""
+
+
+def _take(path: Path, flags: int, taken: str) -> int:
+    """Hold a file, or a folder, against everybody else who asks; the hold goes with this process, however it ends."""
+    lock = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise TakenError(taken) from None
+    return lock
+
+
+@contextmanager
+def held_node(mount: Path) -> Iterator[None]:
+    """
+    Hold a node, by the root of its tree of cgroups: agents in containers have that one folder in common.
+
+    Raises:
+        TakenError: Another agent does.
+    """
+    taken = "another agent works on this node, with another --state folder; one node has one agent: end that one first"
+    lock = _take(mount, os.O_RDONLY | os.O_DIRECTORY, taken)
+    try:
+        yield
+    finally:
+        os.close(lock)
 
 
 class FileStore:
@@ -31,13 +60,8 @@ class FileStore:
             TakenError: Another process holds it.
         """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            raise TakenError(f"another agent works with {self.folder}; one node has one agent") from None
-        self._lock = lock
+        taken = f"another agent works with {self.folder}; one node has one agent"
+        self._lock = _take(self.folder / LOCK, os.O_RDWR | os.O_CREAT, taken)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

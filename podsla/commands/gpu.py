@@ -61,7 +61,7 @@ def inspect_command(inventory: Path | None, state: Path, form: str) -> None:
     try:
         data = FileStore(state).load()
         journal = Journal("") if data is None else decode(data)
-        with open_node(inventory) as node:
+        with open_node(inventory, alone=False) as node:
             found = inspect(node, journal)
     except (AttachError, JournalError) as error:
         note(f"{error.reason}: {error}", style="bad")

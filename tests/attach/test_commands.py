@@ -28,7 +28,7 @@ class Shell:
         self.container: FakeContainer = self.node.start(target("a"))
 
     @contextmanager
-    def open_node(self, inventory: Path | None) -> Iterator[Node]:
+    def open_node(self, inventory: Path | None, *, alone: bool) -> Iterator[Node]:
         if inventory is not None:
             open_inventory(inventory)
         yield self.node.ports

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from attach.journal import VERSION, Journal, JournalError, decode, encode
-from attach.store import JOURNAL, FileStore, TakenError
+from attach.store import JOURNAL, FileStore, TakenError, held_node
 from attach.transitions import State
 from tests.attach.stories import STORIES
 from tests.attach.world import World
@@ -134,6 +134,12 @@ class TestStore:
         with FileStore(tmp_path), pytest.raises(TakenError, match="one node has one agent"), FileStore(tmp_path):
             pass
         with FileStore(tmp_path):
+            pass
+
+    def test_two_agents_with_two_journals_do_not_work_on_one_node(self, tmp_path: Path) -> None:
+        with held_node(tmp_path), pytest.raises(TakenError, match="with another --state folder"), held_node(tmp_path):
+            pass
+        with held_node(tmp_path):
             pass
 
     def test_what_a_dead_agent_left_half_written_is_not_read(self, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from attach.entry import Policy
 from attach.inventory import StaticInventory
 from attach.model import Access, Cgroup, CgroupVersion, DeviceNode, NodeState
 from attach.points import POINTS
+from attach.store import JOURNAL
 from attach.transitions import State
 from tests.attach.contract import found, held_by
 from tests.attach.node.agents import Agents, accesses, repairs
@@ -245,6 +246,25 @@ def test_watch_follows_the_file_and_repairs_drift_until_it_is_told_to_end(engine
         ("Attaching", "RuleGone"), ("Attached", "Attached"), ("Attaching", "NodeGone"), ("Attached", "Attached"),
         *((state, "Withdrawn") for state in ("Draining", "Revoking", "Verifying", "Released")),
     ]  # fmt: skip
+
+
+def test_a_second_agent_of_a_node_ends_at_once_whatever_its_journal(engine: RealWorld, tmp_path: Path) -> None:
+    """Case 43: it would know nothing of what the first has lent. That one holds the node until it has ended."""
+    inventory, log = write_inventory(tmp_path, engine.devices)[:2], tmp_path / "log"
+    command = [*PODSLA, "agent", "--desired", str(write_desired(tmp_path)), *inventory]
+    watch, once = (
+        in_version(engine.version, [*command, mode, "--state", str(tmp_path / mode)]) for mode in ("--watch", "--once")
+    )
+    with log.open("wb") as out, subprocess.Popen(watch, stdout=out) as agent:
+        try:
+            eventually(lambda: "agent started" in log.read_text(), "the first agent works")
+            second = subprocess.run(once, capture_output=True, text=True, check=False)
+        finally:
+            agent.kill()
+    assert (second.returncode, second.stdout) == (3, "")
+    assert "another agent works on this node" in second.stderr
+    assert not (tmp_path / "--once" / JOURNAL).exists()
+    assert subprocess.run(once, capture_output=True, check=False).returncode == 0
 
 
 def listens(pid: int) -> list[str]:
