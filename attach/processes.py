@@ -210,12 +210,19 @@ class HostProcesses:
         return [int(name) for name in os.listdir(self._proc / str(pid) / "task")]
 
     def _by_mapping(self, thread: int, files: _Files) -> set[int]:
-        """Name the devices that are mapped; a file that is mapped a thousand times is looked at once."""
+        """
+        Name the devices that are mapped; a file that is mapped a thousand times is looked at once.
+
+        The kernel's text of mappings misses what is moved meanwhile; its folder of them is listed at one moment, and
+        names no file: what stands in the folder alone is looked at by its place.
+        """
         found, places, proc = set[int](), dict[tuple[bytes, ...], str](), f"{self._proc}/{thread}"
 
         def listed() -> list[tuple[bytes, ...]]:
+            known, of_files = _places(Path(f"{proc}/maps").read_bytes())
+            moved = [place for place in os.listdir(f"{proc}/map_files") if place not in known]
             places.clear()
-            places.update(_places(Path(f"{proc}/maps").read_bytes()))
+            places.update(of_files | {(proc.encode(), place.encode()): place for place in moved})
             return list(places)
 
         def look(file: tuple[bytes, ...]) -> None:
@@ -283,16 +290,17 @@ def _see_all(listed: Callable[[], Iterable[T]], look: Callable[[T], object], wha
     )
 
 
-def _places(maps: bytes) -> dict[tuple[bytes, ...], str]:
-    """Name what is mapped by file system, inode and path, and one place of each; only a newline ends a line."""
-    found = dict[tuple[bytes, ...], str]()
+def _places(maps: bytes) -> tuple[set[str], dict[tuple[bytes, ...], str]]:
+    """Name where files are mapped, and of each, by file system, inode and path, one place; a newline ends a line."""
+    known, of_files = set[str](), dict[tuple[bytes, ...], str]()
     for line in maps.split(b"\n"):
         addresses, *rest = line.split(maxsplit=5) or [b""]
         file = tuple(rest[2:])
         if file and file[1] != b"0":
             low, _, high = addresses.partition(b"-")
-            found.setdefault(file, f"{int(low, 16):x}-{int(high, 16):x}")
-    return found
+            known.add(place := f"{int(low, 16):x}-{int(high, 16):x}")
+            of_files.setdefault(file, place)
+    return known, of_files
 
 
 def _devices(folder: str) -> set[int]:

@@ -27,12 +27,24 @@ def test_no_name_of_a_file_hides_a_mapping_or_ends_the_look(tmp_path: Path, name
     assert node.holders([NULL]) == [Holder(Process(PID, TICKS), NULL, CID, POD, "x", mapped=True)]
 
 
+def test_a_mapping_that_the_text_of_them_misses_is_found_in_the_folder_of_them(tmp_path: Path) -> None:
+    """One that is moved while the kernel writes the text; the folder is listed at one moment."""
+    node, own = processes(tmp_path, f"/kubepods/pod{POD}/{CID}"), tmp_path / str(PID)
+    for folder in ("fd", "task", f"task/{PID}", "map_files"):
+        (own / folder).mkdir()
+    (own / "maps").write_text("00001000-00002000 r--p 00000000 00:05 8 /lib/x\n")
+    (own / "map_files/1000-2000").symlink_to("/proc/version")
+    (own / "map_files/3000-4000").symlink_to("/dev/null")
+
+    assert node.holders([NULL]) == [Holder(Process(PID, TICKS), NULL, CID, POD, "x", mapped=True)]
+
+
 @pytest.mark.parametrize("character", ["\r", "\x0c", "\x1c", "\u2028"], ids=ascii)
 def test_no_name_of_a_cgroup_makes_a_process_another_pods(tmp_path: Path, character: str) -> None:
     """A container makes cgroups below its own, in each tree, under names that it chooses."""
     cgroup, another = f"/kubepods/pod{POD}/{CID}", f"/kubepods/pod{'f' * 8}{POD[8:]}/{CID}"
     node, own = processes(tmp_path, cgroup), tmp_path / str(PID)
-    for folder in ("fd", "task", f"task/{PID}"):
+    for folder in ("fd", "task", f"task/{PID}", "map_files"):
         (own / folder).mkdir()
     (own / "maps").touch()
     (own / "fd/3").symlink_to("/dev/null")
