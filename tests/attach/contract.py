@@ -11,9 +11,15 @@ from typing import Literal, Protocol
 
 import pytest
 
+from attach.clock import SystemClock
+from attach.entry import Policy, Wish
 from attach.errors import AttachError, Gone, Refused
-from attach.model import Access, Container, DeviceNode, Holder, NodeState, Target
+from attach.metrics import Metrics
+from attach.model import Access, Container, DeviceNode, Gpu, Holder, NodeState, Target
+from attach.observe import Node
 from attach.ports import Nodes, Processes, Rules
+from attach.reconcile import Desired, Reconciler
+from tests.attach.fakes import MemoryStore
 from tests.waiting import eventually
 
 Foreign = Literal["file", "folder", "symlink", "other device"]
@@ -61,6 +67,10 @@ class World(Protocol):
     def devices(self) -> Sequence[DeviceNode]:
         """Two devices that exist, open when allowed, and are denied to a container."""
 
+    @property
+    def companion(self) -> DeviceNode:
+        """One more such device, which both GPUs need beside their own."""
+
     def start(
         self, target: Target | None = None, /, *, privileged: bool = False, devices: Sequence[Mapping[str, object]] = ()
     ) -> Workload:
@@ -97,6 +107,26 @@ def held_by(world: World, workload: Workload, node: DeviceNode) -> list[Holder]:
     """List the container's own holders of a device."""
     holders = world.processes.holders([node.rdev])
     return [holder for holder in holders if holder.container_id == workload.target.container_id]
+
+
+class Lender:
+    """An agent over a world's ports, whose GPUs both need one more device, as NVIDIA's need /dev/nvidiactl."""
+
+    def __init__(self, world: World) -> None:
+        self.listed = [Gpu(f"GPU-{at}", node, (world.companion,)) for at, node in enumerate(world.devices)]
+        node = Node(world.rules, world.nodes, world.processes, self)
+        self.agent = Reconciler(node, MemoryStore(), SystemClock(), Metrics())
+
+    def gpus(self) -> Sequence[Gpu]:
+        """See `Inventory.gpus`."""
+        return self.listed
+
+    def lends(self, *wanted: tuple[Workload, str]) -> None:
+        """Make a pass in which so many devices are wanted, each for one container, and no others."""
+        now_s = self.agent.clock.now().wall_s
+        wishes = [Wish(f"{device} of {web.target.uid}", web.target, (device,), now_s, 600, 0, Policy.WAIT,
+                       release=False, reservation_lost=False, force=False) for web, device in wanted]  # fmt: skip
+        self.agent.reconcile(Desired({wish.uid: wish for wish in wishes}))
 
 
 class Contract:
@@ -162,6 +192,31 @@ class Contract:
 
         assert (web.opens(gpu.path), other.opens(gpu.path)) == (0, errno.EPERM)
         assert {each.opens("/dev/null") for each in (web, other)} == {0}
+
+    def test_a_companion_comes_with_the_first_gpu_of_a_container_and_goes_with_the_last(self, world: World) -> None:
+        web, other, nodes = world.start(), world.start(), [*world.devices, world.companion]
+        world.nodes.show(found(world, other), world.companion)
+        lender, seen = Lender(world), [[each.opens(node.path) for node in nodes] for each in (web, other)]
+        one, two = (web, "GPU-0"), (web, "GPU-1")
+        for wanted in ([one], [one, two], [two], [], [two]):
+            lender.lends(*wanted)
+            seen.append([web.opens(node.path) for node in nodes])
+
+        no, yes = errno.ENOENT, 0
+        assert seen[:2] == [[no, no, no], [no, no, errno.EPERM]]
+        assert seen[2:] == [[yes, no, yes], [yes, yes, yes], [no, yes, yes], [no, no, no], [no, yes, yes]]
+        assert other.opens(world.companion.path) == errno.EPERM
+
+    def test_a_companion_that_two_containers_have_stays_with_the_one_that_needs_it(self, world: World) -> None:
+        pair, companion, seen = [world.start(), world.start()], world.companion, []
+        lender, (one, two) = Lender(world), zip(pair, ("GPU-0", "GPU-1"), strict=True)
+        for wanted in ([one, two], [two], []):
+            lender.lends(*wanted)
+            seen.append([each.opens(companion.path) for each in pair])
+
+        assert seen == [[0, 0], [errno.ENOENT, 0], [errno.ENOENT, errno.ENOENT]]
+        rules = [world.rules.allowed(found(world, each).cgroup) for each in pair]
+        assert not {companion.rdev, *(node.rdev for node in world.devices)} & frozenset.union(*rules)
 
     @pytest.mark.parametrize("what", ["file", "folder", "symlink", "other device"])
     def test_what_stands_at_the_path_already_is_refused_and_left_alone(self, world: World, what: Foreign) -> None:

@@ -43,6 +43,7 @@ class FakeWorld:
     """The fake, as the contract speaks of a node."""
 
     devices: Sequence[DeviceNode] = (DeviceNode("/dev/gpu0", 10, 232), DeviceNode("/dev/gpu1", 10, 229))
+    companion = DeviceNode("/dev/gpuctl", 10, 237)
 
     def __init__(self) -> None:
         self.node = self.rules = self.nodes = self.processes = FakeNode()

@@ -50,7 +50,7 @@ class Agents:
 
     def __init__(self, world: RealWorld, folder: Path) -> None:
         self.world, self.folder, self.clock, self.metrics = world, folder, LaterClock(), Metrics()
-        write_inventory(folder, world.devices)
+        write_inventory(folder, world.devices, companions=[world.companion])
         self.inventory = StaticInventory(folder / "inventory.yaml")
 
     def run(self, *wishes: Wish, complete: bool = True) -> None:
@@ -129,8 +129,8 @@ class Agents:
 
 
 def accesses(world: RealWorld, container: RealWorkload) -> list[Access]:
-    """Open every device as the container would."""
-    return [world.nodes.access(found(world, container), device) for device in world.devices]
+    """Open every device as the container would, and what all of them need."""
+    return [world.nodes.access(found(world, container), node) for node in (*world.devices, world.companion)]
 
 
 def repairs(agents: Agents) -> dict[str, float]:

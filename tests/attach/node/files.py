@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -13,10 +14,12 @@ PODSLA: Final = (sys.executable, "-m", "podsla")
 _API: Final = "podsla.io/v1beta1"
 
 
-def write_inventory(folder: Path, devices: Sequence[DeviceNode], first: int = 0) -> list[str]:
-    """Call devices GPU-0, GPU-1, …; the options by which commands find them, and their journal."""
+def write_inventory(
+    folder: Path, devices: Sequence[DeviceNode], first: int = 0, companions: Sequence[DeviceNode] = ()
+) -> list[str]:
+    """Call devices GPU-0, GPU-1, …, which all need *companions*; the options that name this file and a journal."""
     gpus = [
-        {"uuid": f"GPU-{number}", "path": at.path, "major": at.major, "minor": at.minor}
+        {"uuid": f"GPU-{number}", **asdict(at), "companions": [asdict(each) for each in companions]}
         for number, at in enumerate(devices, start=first)
     ]
     (folder / "inventory.yaml").write_text(json.dumps({"apiVersion": _API, "kind": "NodeInventory", "gpus": gpus}))

@@ -28,8 +28,8 @@ from tests.attach.node.test_soak import rules_in
 from tests.attach.node.world import RealWorkload, RealWorld
 from tests.waiting import eventually
 
-BOTH_OPEN = [Access.OPENS, Access.OPENS]
-NEITHER = [Access.MISSING, Access.MISSING]
+BOTH_OPEN = [Access.OPENS] * 3  # and what both need
+NEITHER = [Access.MISSING] * 3
 LEASE_S = 600
 MANY_LEASES_S = 604_800
 ALIVE = 1_000_000  # points are never that many
@@ -74,7 +74,7 @@ def test_killed_at_every_point_of_a_lease_from_its_attach_to_its_end(
             assert rival.opens(gpu.path) == 0, at
             agents.run(*others)
             assert (rules(engine, container), rules(engine, rival)) == before, at
-            assert accesses(engine, container) == [Access.MISSING, rest], at
+            assert accesses(engine, container) == [Access.MISSING, rest, rest], at
             assert agents.state("stays") is (State.ATTACHED if beside else None), at
             if not beside:
                 folder_of(container, engine.devices[1]).rmdir()
@@ -105,7 +105,7 @@ def test_killed_at_every_point_when_the_reservation_is_lost(engine: RealWorld, a
         agents.run(stays)
         assert agents.state("stays") is State.ATTACHED
         assert (rules(engine, container), rules(engine, rival)) == before, number
-        assert accesses(engine, container) == [Access.MISSING, Access.OPENS], number
+        assert accesses(engine, container) == [Access.MISSING, Access.OPENS, Access.OPENS], number
         if is_over:
             break
     assert number > MOMENTS
@@ -161,8 +161,9 @@ def rivals(world: RealWorld, agents: Agents) -> list[RealWorkload]:
             lines = [entry for entry in agents.entries().values() if entry.container == each]
             made = {at for entry in lines for at in entry.made}
             granted = {at for entry in lines for at in entry.granted}
-            ruled = {at for at in world.devices if at.rdev in world.rules.allowed(each.cgroup)}
-            shown = {at for at in world.devices if world.nodes.state(each, at) is NodeState.RIGHT}
+            nodes, allowed = (*world.devices, world.companion), world.rules.allowed(each.cgroup)
+            ruled = {at for at in nodes if at.rdev in allowed}
+            shown = {at for at in nodes if world.nodes.state(each, at) is NodeState.RIGHT}
             assert ruled <= granted, "I3: a rule that the journal does not announce"
             assert shown <= made, "I3: a node that the journal does not announce"
 

@@ -26,8 +26,8 @@ ZERO: Final = DeviceNode("/dev/zero", 1, 5)
 
 
 @cache
-def stand_ins() -> tuple[DeviceNode, DeviceNode]:
-    """Name two devices of this machine that stand for GPUs: they exist, and open."""
+def stand_ins() -> tuple[DeviceNode, DeviceNode, DeviceNode]:
+    """Name two devices of this machine that stand for GPUs, and one for what both need: they exist, and open."""
     opening = []
     for major, minor in CANDIDATES:
         path = Path(f"/dev/podsla-attach-test-{os.getpid()}")
@@ -39,8 +39,8 @@ def stand_ins() -> tuple[DeviceNode, DeviceNode]:
             continue
         finally:
             path.unlink()
-    (one, two) = opening[:2]
-    return DeviceNode("/dev/gpu0", *one), DeviceNode("/dev/gpus/1", *two)  # the folder has to be made
+    (one, two, three) = opening[:3]  # the folder of the second has to be made
+    return DeviceNode("/dev/gpu0", *one), DeviceNode("/dev/gpus/1", *two), DeviceNode("/dev/gpuctl", *three)
 
 
 class RealWorkload:
@@ -130,7 +130,11 @@ class RealWorld:
 
     @property
     def devices(self) -> Sequence[DeviceNode]:
-        return stand_ins()
+        return stand_ins()[:2]
+
+    @property
+    def companion(self) -> DeviceNode:
+        return stand_ins()[2]
 
     def start(self, target: Target | None = None, /, *, privileged: bool = False, **options: Any) -> RealWorkload:
         inner = self.runtime.start(target or new_target(), privileged=privileged, **options)
