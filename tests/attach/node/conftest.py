@@ -11,6 +11,7 @@ import pytest
 from attach.model import CgroupVersion
 from tests.attach.node.agents import Agents
 from tests.attach.node.containers import (
+    UNIFIED,
     Machine,
     Runtime,
     build_root,
@@ -80,6 +81,17 @@ def engine(here: Machine, request: pytest.FixtureRequest) -> Iterator[RealWorld]
     if hierarchy is None:
         skip(f"this machine has no cgroup {request.param} mounted that rules devices")
     world = RealWorld(Runtime("runc", request.param, here, here.folder / "distroless"), hierarchy)
+    yield world
+    world.close()
+
+
+@pytest.fixture
+def hybrid(here: Machine) -> Iterator[RealWorld]:
+    """This machine with runc, which sees version 1 with the devices and version 2 beside it, as a hybrid host has."""
+    hierarchy = hierarchies().get(CgroupVersion.V1)
+    if hierarchy is None or not UNIFIED.is_dir():
+        skip(f"this machine has no cgroup v1 mounted that rules devices, or no {UNIFIED}")
+    world = RealWorld(Runtime("runc", CgroupVersion.V1, here, here.folder / "distroless", hybrid=True), hierarchy)
     yield world
     world.close()
 

@@ -27,18 +27,21 @@ SOURCE: Final = Path(__file__).parent / "workload.c"
 USER: Final = 1000
 GROUP: Final = 1001  # one more of its process
 ANSWER_DEADLINE_S: Final = 20.0
+UNIFIED: Final = Path("/sys/fs/cgroup/unified")  # where a hybrid host has version 2, beside version 1 with the devices
 _SEES: Final = {
-    CgroupVersion.V1: 'umount /sys/fs/cgroup/unified || true; exec "$@"',  # crun takes no mixture
+    CgroupVersion.V1: f'umount {UNIFIED} || true; exec "$@"',  # crun takes no mixture
     CgroupVersion.V2: 'mount -t cgroup2 none /sys/fs/cgroup; exec "$@"',
 }
+_SEES_BOTH: Final = f'mountpoint -q {UNIFIED} || mount -t cgroup2 none {UNIFIED}; exec "$@"'
 # Where containerd's shims and its runc write whatever they are told, from the outermost folder on.
 _ITS_OWN: Final = ("/run/containerd", "/run/containerd/s", "/run/containerd/runc", "/run/containerd/runc/tests")
 _NO_LIMITS: Final = "int setrlimit(int what, const void *limit) { (void)what; (void)limit; return 0; }"
 
 
-def in_version(version: CgroupVersion, command: Sequence[str]) -> list[str]:
-    """Make a command see only that version of cgroups, in a mount namespace of its own."""
-    return ["unshare", "--mount", "--propagation", "private", "sh", "-ec", _SEES[version], "sh", *command]
+def in_version(version: CgroupVersion, command: Sequence[str], *, hybrid: bool = False) -> list[str]:
+    """Make a command see only that version of cgroups, or both as on a hybrid host, in a mount namespace of its own."""
+    script = _SEES_BOTH if hybrid else _SEES[version]
+    return ["unshare", "--mount", "--propagation", "private", "sh", "-ec", script, "sh", *command]
 
 
 @contextmanager
@@ -182,12 +185,13 @@ def write_bundle(
 
 @dataclass(slots=True)
 class Runtime:
-    """runc or crun, which writes the device rules as it always does."""
+    """runc or crun, which writes the device rules as it always does; *hybrid*: it sees both versions of cgroups."""
 
     program: str
     version: CgroupVersion
     machine: Machine
     root: Path
+    hybrid: bool = False
 
     def start(self, target: Target, /, **options: Any) -> Workload:
         """Start a container and wait until its process answers."""
@@ -201,9 +205,8 @@ class Runtime:
 
     def call(self, *arguments: str) -> str:
         """Run the runtime; raises with what it printed."""
-        command = in_version(
-            self.version, [self.program, "--root", str(self.machine.folder / self.program), *arguments]
-        )
+        program = [self.program, "--root", str(self.machine.folder / self.program)]
+        command = in_version(self.version, [*program, *arguments], hybrid=self.hybrid)
         log = self.machine.folder / "runtime.log"
         with log.open("ab") as errors:  # not a pipe: the container would hold its end
             out = subprocess.PIPE if arguments[0] == "state" else errors

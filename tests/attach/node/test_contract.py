@@ -25,6 +25,15 @@ class TestAsCudaDoes(Contract):
         return engine
 
 
+class TestOnAHybridHost(Contract):
+    """Every case, with a runtime that sees both versions of cgroups."""
+
+    @pytest.fixture
+    def world(self, hybrid: RealWorld) -> RealWorld:
+        """In place of the world of runtimes."""
+        return hybrid
+
+
 @pytest.fixture(scope="class", params=list(CgroupVersion))
 def containerd(here: Machine, request: pytest.FixtureRequest) -> Iterator[Containerd]:
     """A containerd that sees one cgroup version."""

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from attach.cgroup import path_of
 from attach.engines import ByVersion
 from attach.errors import Gone
-from attach.model import CgroupVersion, DeviceNode, Target
+from attach.model import Cgroup, CgroupVersion, DeviceNode, Target
 from attach.rules1 import Rules1
 from attach.rules2 import Rules2
 from tests.attach.contract import attach, detach, found
@@ -120,6 +121,25 @@ def test_the_agent_says_which_engine_a_container_has(engine: RealWorld, tmp_path
     )
     said = {CgroupVersion.V1: "cgroup1", CgroupVersion.V2: "cgroup2"}[engine.version]
     assert [each["engine"] for each in (*done, *seen["attachments"])] == [said, said]
+
+
+def test_on_a_hybrid_host_the_devices_are_version_1s_and_version_2_is_left_alone(
+    hybrid: RealWorld, tmp_path: Path
+) -> None:
+    """runc puts the container into both trees; the agent, which sees both too, rules it in the one that has devices."""
+    web, gpu = hybrid.start(), hybrid.devices[0]
+    text = Path(f"/proc/{web.inner.pid}/cgroup").read_text()
+    beside = f"{hierarchies()[CgroupVersion.V2].mount}{path_of(text, CgroupVersion.V2)}"
+    unified = Cgroup(CgroupVersion.V2, beside, Path(beside).stat().st_ino)
+    before = rules_in(unified)
+    desired = write_desired(tmp_path, attachment("u1", web.target, "GPU-0"))
+    once = [*PODSLA, "agent", "--desired", str(desired), *write_inventory(tmp_path, [gpu]), "--once", "-o", "json"]
+    done = subprocess.run(in_version(hybrid.version, once, hybrid=True), stdout=subprocess.PIPE, check=True)
+
+    assert web.target.container_id in beside
+    assert [(each["state"], each["engine"]) for each in json.loads(done.stdout)] == [("Attached", "cgroup1")]
+    assert (web.opens(gpu.path), gpu.rdev in hybrid.rules.allowed(found(hybrid, web).cgroup)) == (0, True)
+    assert rules_in(unified) == before
 
 
 @pytest.mark.parametrize(("ci", "outcome"), [("true", pytest.fail.Exception), ("", pytest.skip.Exception)])
