@@ -46,9 +46,10 @@ def opened(cgroup: Cgroup) -> Iterator[int]:
     except OSError as error:
         raise Refused("NotACgroup", f"cgroup {cgroup.path} can't be opened as a folder: {error.strerror}") from error
     try:
-        if os.fstat(fd).st_ino != cgroup.inode:
+        own, above = os.fstat(fd), os.stat("..", dir_fd=fd)
+        if own.st_ino != cgroup.inode:
             raise Gone("CgroupGone", f"cgroup {cgroup.path} was made anew since: the container has ended")
-        if os.path.ismount(cgroup.path):
+        if own.st_dev != above.st_dev or own.st_ino == above.st_ino:  # mounted here
             raise Refused("RootCgroup", f"cgroup {cgroup.path} is the root: its rules are those of the whole node")
         yield fd
     finally:

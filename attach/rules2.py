@@ -144,7 +144,8 @@ class Rules2:
                 program = self._bpf.read(old)
                 rules, tail = devfilter.split(program.name, program.code)
                 wanted = change(rules)
-                name, code = devfilter.name_of(wanted), devfilter.assemble(wanted, tail)
+                name = devfilter.name_of(wanted)
+                code = program.code if wanted == rules else devfilter.assemble(wanted, tail)
                 if rules and (name, code) in seen:  # the runtime made its own anew: ours says nothing more
                     stale.append(old)
                 elif wanted != rules and not program.has_maps:
