@@ -122,10 +122,12 @@ class HostProcesses:
         return True, process.start_ticks, process.pid
 
     def _command(self, pid: int) -> str:
+        """Read what a process calls itself, fit to be printed: it may hold lines, or orders to a terminal."""
         try:
-            return (self._proc / str(pid) / "comm").read_text(encoding="utf-8", errors="replace").strip()
+            text = (self._proc / str(pid) / "comm").read_bytes().decode(errors="replace").strip()
         except OSError:
             return ""
+        return "".join(each if each.isprintable() else "?" for each in text)
 
     def holders(self, rdevs: Collection[int]) -> Sequence[Holder]:
         """

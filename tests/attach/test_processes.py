@@ -6,18 +6,25 @@ from pathlib import Path
 import pytest
 
 from attach.model import Holder, Process
+from attach.processes import HostProcesses
 from tests.attach.test_unknown import CID, PID, POD, TICKS, WEB, processes
 
 NULL = os.makedev(1, 3)
 
 
+def pods_process(folder: Path) -> tuple[HostProcesses, Path]:
+    """Write the /proc of a process of a pod that has nothing open; the adapter over it, and its own folder."""
+    node, own = processes(folder, f"/kubepods/pod{POD}/{CID}"), folder / str(PID)
+    for name in ("fd", "task", f"task/{PID}", "map_files"):
+        (own / name).mkdir()
+    (own / "maps").touch()
+    return node, own
+
+
 @pytest.mark.parametrize("name", ["web", "a\rb", "a\x0cb", "a\x1cb", "a\u2028b", "a  b", "0", "\udcff"])
 def test_no_name_of_a_file_hides_a_mapping_or_ends_the_look(tmp_path: Path, name: str) -> None:
     """A pod names its files as it likes; of what ends a line elsewhere, only the newline is escaped in /proc."""
-    node = processes(tmp_path, f"/kubepods/pod{POD}/{CID}")
-    own = tmp_path / str(PID)
-    for folder in ("fd", "task", f"task/{PID}", "map_files"):
-        (own / folder).mkdir()
+    node, own = pods_process(tmp_path)
     line = "00001000-00002000 r--p 00000000 00:05 {} /tmp/{}\n"
     maps = line.format(8, name) + line.replace("1000", "3000").replace("2000", "4000").format(9, "gpu")
     (own / "maps").write_bytes(os.fsencode(maps))
@@ -29,9 +36,7 @@ def test_no_name_of_a_file_hides_a_mapping_or_ends_the_look(tmp_path: Path, name
 
 def test_a_mapping_that_the_text_of_them_misses_is_found_in_the_folder_of_them(tmp_path: Path) -> None:
     """One that is moved while the kernel writes the text; the folder is listed at one moment."""
-    node, own = processes(tmp_path, f"/kubepods/pod{POD}/{CID}"), tmp_path / str(PID)
-    for folder in ("fd", "task", f"task/{PID}", "map_files"):
-        (own / folder).mkdir()
+    node, own = pods_process(tmp_path)
     (own / "maps").write_text("00001000-00002000 r--p 00000000 00:05 8 /lib/x\n")
     (own / "map_files/1000-2000").symlink_to("/proc/version")
     (own / "map_files/3000-4000").symlink_to("/dev/null")
@@ -43,14 +48,20 @@ def test_a_mapping_that_the_text_of_them_misses_is_found_in_the_folder_of_them(t
 def test_no_name_of_a_cgroup_makes_a_process_another_pods(tmp_path: Path, character: str) -> None:
     """A container makes cgroups below its own, in each tree, under names that it chooses."""
     cgroup, another = f"/kubepods/pod{POD}/{CID}", f"/kubepods/pod{'f' * 8}{POD[8:]}/{CID}"
-    node, own = processes(tmp_path, cgroup), tmp_path / str(PID)
-    for folder in ("fd", "task", f"task/{PID}", "map_files"):
-        (own / folder).mkdir()
-    (own / "maps").touch()
+    node, own = pods_process(tmp_path)
     (own / "fd/3").symlink_to("/dev/null")
     (own / "cgroup").write_bytes(os.fsencode(f"9:pids:{cgroup}/x{character}0::{another}\n0::{cgroup}\n"))
 
     assert node.holders([NULL]) == [Holder(Process(PID, TICKS), NULL, CID, POD, "x", mapped=False)]
+
+
+def test_a_name_that_can_not_be_printed_as_it_is_is_told_without_harm(tmp_path: Path) -> None:
+    """It may have lines of its own in a table, and orders to a terminal."""
+    node, own = pods_process(tmp_path)
+    (own / "fd/3").symlink_to("/dev/null")
+    (own / "comm").write_bytes(b"a\x1b[2J\nGPU-1\xff\n")
+
+    assert [holder.command for holder in node.holders([NULL])] == ["a?[2J?GPU-1\ufffd"]
 
 
 def test_no_name_of_a_process_makes_it_the_first_of_its_container(tmp_path: Path) -> None:

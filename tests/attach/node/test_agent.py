@@ -39,9 +39,15 @@ LISTENING = ("0A", "07", "00010000")  # of TCP and UDP, and the flag of a unix s
 UNUSED = {"before detach a program", "after detach a program"}  # unless something else made programs
 
 
-@pytest.mark.parametrize("beside", [False, True], ids=["two devices", "one device beside another attachment"])
+@pytest.mark.parametrize(
+    ("beside", "use"),
+    [
+        pytest.param(False, "open", id="two devices"),
+        pytest.param(True, "cuda", id="one device beside another attachment, used as CUDA does"),
+    ],
+)
 def test_killed_at_every_point_of_a_lease_from_its_attach_to_its_end(
-    engine: RealWorld, agents: Agents, *, beside: bool
+    engine: RealWorld, agents: Agents, use: str, *, beside: bool
 ) -> None:
     """It ends by time, with a process of the pod that has the device open and is told to go; another pod waits."""
     (container, rival), gpu = rivals(engine, agents), engine.devices[0]
@@ -63,7 +69,7 @@ def test_killed_at_every_point_of_a_lease_from_its_attach_to_its_end(
             whole = whole or rules(engine, container)
             assert rules(engine, container) == whole, at
             if stage == "end":
-                assert container.ask(f"stay open {gpu.path}").error == 0
+                assert container.ask(f"stay {use} {gpu.path}").error == 0
             agents.clock.ahead_s += LEASE_S
             if died is None:
                 died = agents.die(number, *others, lent, waits)
