@@ -1,8 +1,9 @@
 """
 Device rules ↔ the instructions of a BPF_PROG_TYPE_CGROUP_DEVICE program. Pure: bytes in, bytes out.
 
-A program of ours is a prologue, two instructions for each device, and then, word for word, the program that stood there
+A program of ours is a prologue, one instruction for each device, and then, word for word, the program that stood there
 before: what ours does not allow falls through to it. Scratch is r0, since that program starts by reading r1.
+A second branch for each device would cost the kernel's verifier four times as much.
 """
 
 import os
@@ -16,7 +17,7 @@ from typing import Final
 
 CHARACTER: Final = 2  # of the context's device types; 1 is a block device
 SIZE: Final = 8
-_MAX: Final = 0xFFFFFFFF
+_MINOR_BITS: Final = 20  # of a device's number in the kernel; 12 are the major's
 _LOAD_WORD: Final = 0x61
 _EXIT: Final = 0x95
 _GOTO: Final = 0x05
@@ -78,16 +79,18 @@ _PROLOGUE: Final = _encode(
         Instruction(0x74, 3, imm=16),
         Instruction(0x61, 4, 1, 4),  # r4 = major
         Instruction(0x61, 5, 1, 8),  # r5 = minor
+        Instruction(0x64, 4, imm=_MINOR_BITS),
+        Instruction(0x4C, 5, 4),  # r5 = both, as the kernel puts them into one word
     )
 )
-_PAIR: Final = struct.Struct("<BBhiBBhi")  # if the major is another, leave one out; if the minor is this, allow
+_RULE: Final = struct.Struct("<BBhI")  # if the device is this one, allow
 _ALLOW: Final = _encode((Instruction(_GOTO, off=2), Instruction(0xB7, 0, imm=1), Instruction(_EXIT)))
 _HEAD_BYTES: Final = len(_PROLOGUE) + 4 * SIZE
 
 
-def _guard(pairs: int) -> bytes:
+def _guard(rules: int) -> bytes:
     """Go on behind our rules at once unless a character device is to be read or written, or both, and nothing more."""
-    behind = 2 * pairs + len(_ALLOW) // SIZE
+    behind = rules + len(_ALLOW) // SIZE
     return _encode(
         (
             Instruction(0x55, 2, off=behind + 3, imm=CHARACTER),
@@ -103,11 +106,9 @@ def assemble(rdevs: Iterable[int], tail: bytes) -> bytes:
     ordered = sorted(set(rdevs))
     if not ordered:
         return tail
-    pairs = [
-        _PAIR.pack(0x55, 4, 1, os.major(rdev), 0x15, 5, 2 * left + 1, os.minor(rdev))
-        for rdev, left in zip(ordered, range(len(ordered) - 1, -1, -1), strict=True)
-    ]
-    return b"".join((_PROLOGUE, _guard(len(pairs)), *pairs, _ALLOW, tail))
+    words = [os.major(rdev) << _MINOR_BITS | os.minor(rdev) for rdev in ordered]
+    rules = [_RULE.pack(0x16, 5, len(words) - at, word) for at, word in enumerate(words)]
+    return b"".join((_PROLOGUE, _guard(len(rules)), *rules, _ALLOW, tail))
 
 
 def name_of(rdevs: Iterable[int]) -> str:
@@ -128,12 +129,12 @@ def split(name: str, program: bytes) -> tuple[frozenset[int], bytes]:
     if match is None:
         return frozenset(), program
     count = int(match[1])
-    pairs = program[_HEAD_BYTES : _HEAD_BYTES + count * _PAIR.size]
-    tail = program[_HEAD_BYTES + len(pairs) + len(_ALLOW) :]
-    if len(pairs) < count * _PAIR.size:
+    rules = program[_HEAD_BYTES : _HEAD_BYTES + count * SIZE]
+    tail = program[_HEAD_BYTES + len(rules) + len(_ALLOW) :]
+    if len(rules) < count * SIZE:
         raise FilterError(f"program {name!r} is shorter than the {count} rules that its name promises")
-    numbers = [(fields[3] & _MAX, fields[7] & _MAX) for fields in _PAIR.iter_unpack(pairs)]
-    rdevs = frozenset(os.makedev(major, minor) for major, minor in numbers)
+    words = [fields[3] for fields in _RULE.iter_unpack(rules)]
+    rdevs = frozenset(os.makedev(word >> _MINOR_BITS, word % (1 << _MINOR_BITS)) for word in words)
     if not count or len(rdevs) != count or assemble(rdevs, tail) != program:
         raise FilterError(f"program {name!r} does not begin with the {count} rules that its name promises")
     return rdevs, tail
