@@ -3,6 +3,7 @@
 Validation also normalises: quantities become integers of base units, defaults are filled in.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import date
@@ -42,6 +43,15 @@ class _Sound(DefinitionSchema):  # type: ignore[misc]  # cerberus has no types
         """Take it as it is."""
 
 
+class _Validator(cerberus.Validator):  # type: ignore[misc]
+    """A validator to which a form is that of the whole text: cerberus itself lets a newline follow."""
+
+    def _validate_regex(self, pattern: str, field: str, value: object) -> None:
+        """{'type': 'string'}"""
+        if isinstance(value, str) and re.fullmatch(pattern, value) is None:
+            self._error(field, codes.REGEX_MISMATCH)
+
+
 class Rules:
     """
     A schema, compiled when it is first needed.
@@ -58,7 +68,7 @@ class Rules:
     @cached_property
     def validator(self) -> cerberus.Validator:
         """Make the validator."""
-        return cerberus.Validator(_Sound(cerberus.Validator(), self.fields))
+        return _Validator(_Sound(cerberus.Validator(), self.fields))
 
 
 def text(**rules: Any) -> Schema:

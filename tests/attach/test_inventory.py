@@ -60,6 +60,7 @@ def test_a_node_of_the_host_gives_the_numbers_and_without_it_the_device_is_unhea
             HEAD + KVM.replace("/dev/gpu0", "/dev/../etc/x"), "gpus[0].path", id="a path that leads out of /dev"
         ),
         pytest.param(HEAD + KVM.replace("/dev/gpu0", "/dev"), "gpus[0].path", id="/dev itself"),
+        pytest.param(HEAD + KVM.replace("/dev/gpu0", '"/dev/gpu0\\n"'), "gpus[0].path", id="a path and a newline"),
         pytest.param(HEAD + KVM.replace("232", "-1"), "gpus[0].minor", id="no such minor"),
         pytest.param(HEAD + KVM.replace(", minor: 232", ""), "needs either", id="a major without a minor"),
         pytest.param(HEAD + KVM.replace("}", ", host: /dev/kvm}"), "needs either", id="numbers and a host's node"),
