@@ -9,7 +9,7 @@ A second branch for each device would cost the kernel's verifier four times as m
 import os
 import re
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntFlag
 from functools import lru_cache
@@ -71,44 +71,96 @@ def _encode(code: Iterable[Instruction]) -> bytes:
     return b"".join(each.encode() for each in code)
 
 
-_PROLOGUE: Final = _encode(
-    (
-        Instruction(0x61, 2, 1, 0),  # r2 = device type
-        Instruction(0x54, 2, imm=0xFFFF),
-        Instruction(0x61, 3, 1, 0),  # r3 = access
-        Instruction(0x74, 3, imm=16),
-        Instruction(0x61, 4, 1, 4),  # r4 = major
-        Instruction(0x61, 5, 1, 8),  # r5 = minor
-        Instruction(0x64, 4, imm=_MINOR_BITS),
-        Instruction(0x4C, 5, 4),  # r5 = both, as the kernel puts them into one word
-    )
+_LOADS: Final = (
+    Instruction(0x61, 2, 1, 0),  # r2 = device type
+    Instruction(0x54, 2, imm=0xFFFF),
+    Instruction(0x61, 3, 1, 0),  # r3 = access
+    Instruction(0x74, 3, imm=16),
+    Instruction(0x61, 4, 1, 4),  # r4 = major
+    Instruction(0x61, 5, 1, 8),  # r5 = minor
 )
-_RULE: Final = struct.Struct("<BBhI")  # if the device is this one, allow
+_JOIN: Final = (
+    Instruction(0x64, 4, imm=_MINOR_BITS),
+    Instruction(0x4C, 5, 4),  # r5 = both, as the kernel puts them into one word
+)
+_GUARD_BYTES: Final = 4 * SIZE
 _ALLOW: Final = _encode((Instruction(_GOTO, off=2), Instruction(0xB7, 0, imm=1), Instruction(_EXIT)))
-_HEAD_BYTES: Final = len(_PROLOGUE) + 4 * SIZE
 
 
-def _guard(rules: int) -> bytes:
-    """Go on behind our rules at once unless a character device is to be read or written, or both, and nothing more."""
-    behind = rules + len(_ALLOW) // SIZE
-    return _encode(
-        (
-            Instruction(0x55, 2, off=behind + 3, imm=CHARACTER),
-            Instruction(0xBC, 0, 3),
-            Instruction(0x54, 0, imm=int(READ_WRITE)),
-            Instruction(0x5D, 0, 3, off=behind),
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """
+    How our part of a program is laid out.
+
+    Attributes:
+        rule: One rule, or the part of it that tells the device.
+        write: The rules that allow devices.
+        read: The device of one rule, by its fields.
+    """
+
+    prologue: bytes
+    rule: struct.Struct
+    write: Callable[[struct.Struct, Sequence[int]], Iterator[bytes]]
+    read: Callable[[tuple[int, ...]], int]
+
+    def guard(self, count: int) -> bytes:
+        """Go on behind our rules at once unless a character device is to be read or written, or both, and no more."""
+        behind = (count * self.rule.size + len(_ALLOW)) // SIZE
+        return _encode(
+            (
+                Instruction(0x55, 2, off=behind + 3, imm=CHARACTER),
+                Instruction(0xBC, 0, 3),
+                Instruction(0x54, 0, imm=int(READ_WRITE)),
+                Instruction(0x5D, 0, 3, off=behind),
+            )
         )
-    )
+
+    def assemble(self, ordered: Sequence[int], tail: bytes) -> bytes:
+        """Put rules before *tail*."""
+        return b"".join((self.prologue, self.guard(len(ordered)), *self.write(self.rule, ordered), _ALLOW, tail))
+
+    def split(self, count: int, program: bytes) -> tuple[frozenset[int], bytes] | None:
+        """Take a program apart; None: it is not laid out so."""
+        head = len(self.prologue) + _GUARD_BYTES
+        rules = program[head : head + count * self.rule.size]
+        if len(rules) < count * self.rule.size:
+            return None
+        rdevs, tail = (
+            frozenset(map(self.read, self.rule.iter_unpack(rules))),
+            program[head + len(rules) + len(_ALLOW) :],
+        )
+        whole = len(rdevs) == count and self.assemble(sorted(rdevs), tail) == program
+        return (rdevs, tail) if whole else None
+
+
+def _words(rule: struct.Struct, rdevs: Sequence[int]) -> Iterator[bytes]:
+    """If the device is this one, allow."""
+    for at, rdev in enumerate(rdevs):
+        yield rule.pack(0x16, 5, len(rdevs) - at, os.major(rdev) << _MINOR_BITS | os.minor(rdev))
+
+
+def _pairs(rule: struct.Struct, rdevs: Sequence[int]) -> Iterator[bytes]:
+    """If the major is another, leave one out; if the minor is this, allow."""
+    for at, rdev in enumerate(rdevs):
+        yield rule.pack(0x55, 4, 1, os.major(rdev), 0x15, 5, 2 * (len(rdevs) - at) - 1, os.minor(rdev))
+
+
+_FORM: Final = _Form(
+    _encode((*_LOADS, *_JOIN)),
+    struct.Struct("<BBhI"),
+    _words,
+    lambda fields: os.makedev(fields[3] >> _MINOR_BITS, fields[3] % (1 << _MINOR_BITS)),
+)
+# What agents wrote until November 2026: it may be on a node still, and is taken away or written anew as well.
+_EARLIER: Final = _Form(
+    _encode(_LOADS), struct.Struct("<BBhIBBhI"), _pairs, lambda fields: os.makedev(fields[3], fields[7])
+)
 
 
 def assemble(rdevs: Iterable[int], tail: bytes) -> bytes:
     """Put the rules that allow *rdevs* before *tail*; with none, it is *tail* itself."""
     ordered = sorted(set(rdevs))
-    if not ordered:
-        return tail
-    words = [os.major(rdev) << _MINOR_BITS | os.minor(rdev) for rdev in ordered]
-    rules = [_RULE.pack(0x16, 5, len(words) - at, word) for at, word in enumerate(words)]
-    return b"".join((_PROLOGUE, _guard(len(rules)), *rules, _ALLOW, tail))
+    return _FORM.assemble(ordered, tail) if ordered else tail
 
 
 def name_of(rdevs: Iterable[int]) -> str:
@@ -129,15 +181,10 @@ def split(name: str, program: bytes) -> tuple[frozenset[int], bytes]:
     if match is None:
         return frozenset(), program
     count = int(match[1])
-    rules = program[_HEAD_BYTES : _HEAD_BYTES + count * SIZE]
-    tail = program[_HEAD_BYTES + len(rules) + len(_ALLOW) :]
-    if len(rules) < count * SIZE:
-        raise FilterError(f"program {name!r} is shorter than the {count} rules that its name promises")
-    words = [fields[3] for fields in _RULE.iter_unpack(rules)]
-    rdevs = frozenset(os.makedev(word >> _MINOR_BITS, word % (1 << _MINOR_BITS)) for word in words)
-    if not count or len(rdevs) != count or assemble(rdevs, tail) != program:
-        raise FilterError(f"program {name!r} does not begin with the {count} rules that its name promises")
-    return rdevs, tail
+    for form in (_FORM, _EARLIER) if count else ():
+        if (found := form.split(count, program)) is not None:
+            return found
+    raise FilterError(f"program {name!r} does not begin with the {count} rules that its name promises")
 
 
 _ALU: Final[dict[int, tuple[str, Callable[[int, int], int]]]] = {

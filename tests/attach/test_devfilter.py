@@ -73,6 +73,22 @@ def test_rules_are_added_and_taken_away_and_no_other_answer_changes(
     assert all(evaluate(new, rdev) for rdev in rdevs)
 
 
+EARLIER = (  # the rules of KVM and FUSE, as agents of commit f1c7136 wrote them
+    "611200000000000054020000ffff0000611300000000000074030000100000006114040000000000611508000000000055020a0002000000"
+    "bc3000000000000054000000060000005d30070000000000550401000a00000015050300e5000000550401000a00000015050100e8000000"
+    "0500020000000000b7000000010000009500000000000000"
+)
+
+
+@runtimes
+def test_what_an_earlier_agent_wrote_is_taken_apart_too(runtime: str) -> None:
+    """A GPU that was lent before an upgrade is taken back after it."""
+    program = bytes.fromhex(EARLIER) + loaded(runtime)
+    assert split("podsla_2", program) == (frozenset({KVM, FUSE}), loaded(runtime))
+    with pytest.raises(FilterError):
+        split("podsla_1", program)
+
+
 @pytest.mark.parametrize(
     ("name", "program"),
     [
@@ -81,6 +97,7 @@ def test_rules_are_added_and_taken_away_and_no_other_answer_changes(
         pytest.param("podsla_1", b"", id="nothing"),
         pytest.param("podsla_0", loaded("runc"), id="a name that is never given"),
         pytest.param("podsla_1", assemble([KVM], b"")[:-8], id="cut short"),
+        pytest.param("podsla_9999999", loaded("runc"), id="more rules than any program has"),
     ],
 )
 def test_a_program_that_only_has_our_name_is_refused(name: str, program: bytes) -> None:
