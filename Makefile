@@ -6,7 +6,7 @@ NAME ?= podsla
 # As root on Debian, this machine and a virtual one become nodes too.
 REAL := $(shell [ `id -u` = 0 ] && command -v apt-get >/dev/null && echo +host+vm)
 
-.PHONY: help demo test test-pure test-wire test-cluster test-nodes test-node demo-attach demo-gpu soak-attach test-deep check format bench bench-cluster soak manifests shipped cluster cluster-down \
+.PHONY: help demo test test-pure test-wire test-cluster test-nodes test-node demo-attach demo-gpu soak-attach soak-reload test-deep check format bench bench-cluster soak manifests shipped cluster cluster-down \
 	cluster-build packages lock clean
 
 help: ## list the targets
@@ -53,6 +53,10 @@ demo-gpu: .venv/ready packages cluster-build ## two jobs borrow one GPU in a clu
 
 soak-attach: .venv/ready ## 10,000 attaches and detaches under opens that may not fail, on each engine: five minutes, as root
 	PODSLA_ATTACH_CYCLES=10000 $(BIN)/pytest -s tests/attach/node/test_soak.py
+
+soak-reload: PROFILE := control-plane+host+vm
+soak-reload: .venv/ready packages cluster-build ## 1,000 attaches and detaches on the virtual node while its systemd reloads: some hours, as root
+	PODSLA_RELOAD_CYCLES=1000 $(BIN)/pytest tests/cluster/real/test_podsla_gpu.py -k reloads_all_the_time
 
 test-deep: .venv/ready ## the properties on 1,000 generated cases each: six minutes, other cases every time
 	$(BIN)/pytest tests/webhook/test_properties.py tests/webhook/test_patch.py --hypothesis-profile=deep

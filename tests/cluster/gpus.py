@@ -18,6 +18,7 @@ from tests.cluster.state import Cluster, ClusterError
 
 AGENTS: Final = "podsla-agents"
 LABEL: Final = "nvidia.com/gpu.present"
+MODEL: Final = "nvidia.com/gpu.product"
 # The launcher takes the kubelet's folder back.
 STATE: Final = KUBELET_ROOT / "podsla-attach"
 METRICS: Final = KUBELET_ROOT / "podsla-metrics"
@@ -52,7 +53,7 @@ def stand_ins(node: str) -> list[dict[str, Any]]:
 def install_gpus(cluster: Cluster, gpus: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     """Start device plugin and agent on these nodes."""
     for node in gpus:
-        kubectl(cluster, "label", "node", node, f"{LABEL}=true", "--overwrite")
+        kubectl(cluster, "label", "node", node, f"{LABEL}=true", f"{MODEL}=Tesla-T4", "--overwrite")
     kubectl(cluster, "apply", "--server-side", "-k", str(_overlay(cluster, gpus)))
 
 
@@ -74,8 +75,8 @@ def run_in_container(cluster: Cluster, node: str, container_id: str, script: str
 
 def remove_gpus(cluster: Cluster) -> None:
     """Take away what `install_gpus` brought; the nodes' capacity stays at 0."""
-    kubectl(cluster, "delete", "-k", str(cluster.folder / "gpus"), "--ignore-not-found", "--timeout=120s")
-    kubectl(cluster, "label", "node", "--all", f"{LABEL}-")
+    kubectl(cluster, "delete", "-k", str(cluster.folder / "gpus"), "--ignore-not-found", f"--timeout={READY_S}s")
+    kubectl(cluster, "label", "node", "--all", f"{LABEL}-", f"{MODEL}-")
 
 
 def _overlay(cluster: Cluster, gpus: Mapping[str, Sequence[Mapping[str, Any]]]) -> Path:

@@ -35,12 +35,10 @@ def start(cluster: Cluster, *, instance_type: str = INSTANCE_TYPE) -> None:
     _claim(cluster, node)
     node_network.prepare(cluster)
     _write_files(cluster, node)
-    env = _path(node)
-    containerd = start_process(cluster, "containerd", node.containerd(), env=env)
-    wait_ready(cluster, "containerd answers", lambda: _runs(node, "version"), containerd)
+    _start_containerd(cluster, node)
     for archive in (archives.pause(binaries.cache_folder()), archives.agnhost(binaries.cache_folder())):
         import_image(cluster, archive)
-    kubelet = start_process(cluster, "kubelet", node.kubelet(), env=env)
+    kubelet = start_process(cluster, "kubelet", node.kubelet(), env=_path(node))
     node_network.wait_for_node(cluster, HOST, kubelet, READY_S)
 
 
@@ -51,6 +49,18 @@ def restart_kubelet(cluster: Cluster) -> None:
     node = _node(cluster, INSTANCE_TYPE)
     kubelet = start_process(cluster, "kubelet", node.kubelet(), env=_path(node))
     node_network.wait_for_node(cluster, HOST, kubelet, READY_S)
+
+
+def restart_containerd(cluster: Cluster) -> None:
+    """Stop containerd and start it again; its shims, and what runs in them, live on meanwhile."""
+    if process := node_network.running(cluster, "containerd"):
+        stop_process(process)
+    _start_containerd(cluster, _node(cluster, INSTANCE_TYPE))
+
+
+def _start_containerd(cluster: Cluster, node: Node) -> None:
+    containerd = start_process(cluster, "containerd", node.containerd(), env=_path(node))
+    wait_ready(cluster, "containerd answers", lambda: _runs(node, "version"), containerd)
 
 
 def _path(node: Node) -> dict[str, str]:

@@ -50,6 +50,19 @@ def install(cluster: Cluster) -> None:
     wait_ready(cluster, "the CA bundle of the webhooks", lambda: _has_bundle(cluster), deadline_s=READY_S)
 
 
+def describe(cluster: Cluster, folder: Path) -> None:
+    """Say what the cluster has, as a platform team does: by `target.yaml` and `catalog.yaml` of a folder."""
+    meta = {"name": "podsla-target", "namespace": NAMESPACE}
+    target = {"target.yaml": (folder / "target.yaml").read_text()}
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": target}
+    kubectl(cluster, "apply", "-f", "-", text=json.dumps(body))
+    env = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)}
+    argv = [str(PODSLA), "catalog", "apply", str(folder / "catalog.yaml")]
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ClusterError(f"podsla catalog apply: {done.stderr.strip()}")
+
+
 def start_process(cluster: Cluster, name: str, arguments: list[str]) -> None:
     """Run `podsla NAME` on this machine with the rights of its service account, and wait until it is ready."""
     config = service_account_kubeconfig(cluster, f"podsla-{name}")

@@ -13,9 +13,8 @@ from pytest_kind import KindCluster
 from kube.api import Object
 from tests.cluster.archives import AGNHOST, PODSLA
 from tests.cluster.binaries import find
-from tests.cluster.install import NAMESPACE as SYSTEM
 from tests.cluster.install import PODSLA as COMMAND_LINE
-from tests.cluster.install import install
+from tests.cluster.install import describe, install
 from tests.cluster.kind import PROFILE_VARIABLE
 from tests.cluster.leftovers import snapshot
 from tests.cluster.lifecycle import down
@@ -93,11 +92,7 @@ def cluster(user: User) -> Cluster:
 def installed(user: User, cluster: Cluster) -> User:
     """The same person, with podsla installed in pods, this cluster described, and its catalogue published."""
     install(cluster)
-    meta = {"name": "podsla-target", "namespace": SYSTEM}
-    target = {"target.yaml": (HERE / "target.yaml").read_text()}
-    assert user.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": target}).returncode == 0
-    applied = user.podsla("catalog", "apply", str(HERE / "catalog.yaml"))
-    assert applied.returncode == 0, applied.stderr
+    describe(cluster, HERE)
     probe = ("run", "probe", "--image=x", "--annotations=podsla.io/class=enclave", "--dry-run=server")
     eventually(lambda: user.kubectl(*probe).returncode == 0, "the webhook serves catalogue and target")
     return user

@@ -25,9 +25,11 @@ GUARANTEED: Final = {"limits": {"cpu": "200m", "memory": "64Mi"}}
 CLASSES: Final[Mapping[str, Any]] = {"packets": GUARANTEED, "enclave": GUARANTEED, "clock": {}}
 
 
-def create_pod(user: User, name: str, node: str, container: dict[str, Any], **spec: Any) -> None:
+def create_pod(
+    user: User, name: str, node: str, container: dict[str, Any], namespace: str = NAMESPACE, **spec: Any
+) -> None:
     """Create a pod on a node."""
-    meta = {"name": name, "labels": {"name": name}}
+    meta = {"name": name, "namespace": namespace, "labels": {"name": name}}
     main = {"name": "main", "imagePullPolicy": "Never", **container}
     chosen = {"nodeSelector": {"kubernetes.io/hostname": node}, "terminationGracePeriodSeconds": 0}
     body = {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {**chosen, "containers": [main], **spec}}
@@ -35,11 +37,11 @@ def create_pod(user: User, name: str, node: str, container: dict[str, Any], **sp
     assert done.returncode == 0, done.stderr
 
 
-def wait_running(user: User, name: str) -> Object:
+def wait_running(user: User, name: str, namespace: str = NAMESPACE) -> Object:
     """Wait until a pod runs."""
 
     def running() -> Object | None:
-        pod = user.api.get(PODS, name, NAMESPACE)
+        pod = user.api.get(PODS, name, namespace)
         return pod if pod is not None and pod["status"].get("phase") == "Running" else None
 
     found = eventually(running, f"pod {name} runs", RUNNING_S)
@@ -66,8 +68,8 @@ def state(user: User, name: str) -> tuple[str, str, int]:
     return pod["metadata"]["uid"], pod["status"]["phase"], container["restartCount"]
 
 
-def run_in(user: User, pod: str, *argv: str) -> str:
+def run_in(user: User, pod: str, *argv: str, namespace: str = NAMESPACE) -> str:
     """Run a program in a pod; its output."""
-    done = user.kubectl("exec", pod, "--", *argv)
+    done = user.kubectl("-n", namespace, "exec", pod, "--", *argv)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

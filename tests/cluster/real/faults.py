@@ -1,0 +1,70 @@
+"""EDGE: what goes wrong in a real cluster, on purpose."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, NamedTuple
+
+from tests.cluster import vm
+from tests.cluster.processes import is_alive
+from tests.cluster.real.pods import wait_running
+from tests.cluster.state import Cluster, Process
+from tests.system.user import User
+
+RELOADS_S: Final = 120.0
+
+
+class Strike(NamedTuple):
+    """
+    What strikes a pod that has a device open.
+
+    Attributes:
+        policy: How the pod's attachment is to end.
+        command: What kubectl is told; "{namespace}" is the pod's, "{placeholder}" the pod that reserves.
+        takes_along: Whether the attachment goes with its pod.
+    """
+
+    policy: str
+    command: str
+    takes_along: bool = False
+
+
+@contextmanager
+def api_server_away(cluster: Cluster) -> Iterator[None]:
+    """Let the API server stand still: connections open, and nothing answers."""
+    processes = [made for made in cluster.journal.read() if isinstance(made, Process)]
+    server = next(made for made in processes if made.name == "kube-apiserver" and is_alive(made))
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+
+
+@contextmanager
+def reloading() -> Iterator[None]:
+    """Have the systemd of the virtual node make every device rule anew, over and over."""
+    loop = "while sleep 5; do systemctl daemon-reload && echo >> /run/reloads; done"
+    began = vm.run(["sh", "-c", f": > /run/reloads; systemd-run --unit=reloads sh -c '{loop}'"])
+    assert began.returncode == 0, began.output
+    try:
+        yield
+    finally:
+        vm.run(["systemctl", "stop", "reloads"])
+
+
+def wait_reload() -> None:
+    """Wait until systemd has reloaded once more, from its first word to its last."""
+    count = "$(wc --lines < /run/reloads)"
+    script = f"last=$(({count} + 1)); until [ {count} -gt $last ]; do sleep 1; done"
+    assert vm.run(["sh", "-c", script], deadline_s=RELOADS_S).returncode == 0
+
+
+def allowed_by_systemd(user: User, pod: str) -> list[str]:
+    """List which devices the systemd of the virtual node knows that a pod's container may open."""
+    (container,) = wait_running(user, pod)["status"]["containerStatuses"]
+    unit = f"cri-containerd-{container['containerID'].rpartition('://')[2]}.scope"
+    told = vm.run(["systemctl", "show", "--property=DeviceAllow", "--value", unit])
+    assert told.returncode == 0, told.output
+    return sorted(told.output.splitlines())
