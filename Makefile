@@ -55,7 +55,7 @@ soak-attach: .venv/ready ## 10,000 attaches and detaches under opens that may no
 	PODSLA_ATTACH_CYCLES=10000 $(BIN)/pytest -s tests/attach/node/test_soak.py
 
 soak-reload: PROFILE := control-plane+host+vm
-soak-reload: .venv/ready packages cluster-build ## 1,000 attaches and detaches on the virtual node while its systemd reloads: some hours, as root
+soak-reload: .venv/ready packages cluster-build ## 1,000 attaches and detaches on the virtual node while its systemd reloads: fifteen hours, as root
 	PODSLA_RELOAD_CYCLES=1000 $(BIN)/pytest tests/cluster/real/test_podsla_gpu.py -k reloads_all_the_time
 
 test-deep: .venv/ready ## the properties on 1,000 generated cases each: six minutes, other cases every time
