@@ -7,14 +7,16 @@ import io
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
+import click
 import orjson
 from flask import Flask, request
 from flask import Response as HttpResponse
@@ -29,10 +31,14 @@ from catalog.fit import Index, compile_index
 from catalog.load import SHIPPED_CATALOG, load_catalog, load_target
 from catalog.model import Catalog
 from catalog.reader import make_catalog
+from podsla.output import note, print_json
 from webhook.admit import Serving, Sized, admit
 from webhook.app import Environment, create_app
 from webhook.metrics import PrometheusRecorder
 
+Row: TypeAlias = tuple[str, str, str, str]
+COLUMNS: Final = ("what", "median", "least", "note")
+PARTS: Final = ("decision", "process", "tls", "memory", "attach", "idle")
 ROUNDS: Final = 40
 CALLS: Final = 100
 REVIEWS: Final = 100_000
@@ -99,7 +105,7 @@ def rounds_us(works: Sequence[Callable[[], Any]]) -> list[list[float]]:
     return times
 
 
-def bench_decision(catalog: Catalog, index_of: Callable[[Catalog], Index]) -> Iterator[tuple[str, str, str, str]]:
+def bench_decision(catalog: Catalog, index_of: Callable[[Catalog], Index]) -> Iterator[Row]:
     """Decision and patch, from the parsed pod to the operations, over catalogues of growing size; none is looked up."""
     counts = (10, 100, len(catalog.sizes), 10 * len(catalog.sizes))
     indexes = [index_of(resized(catalog, count)) for count in counts]
@@ -113,7 +119,7 @@ def bench_decision(catalog: Catalog, index_of: Callable[[Catalog], Index]) -> It
     yield "same, a further pod of a workload", f"{statistics.median(again):.0f}", f"{min(again):.0f}", ""
 
 
-def bench_flask(serving: Serving) -> Iterator[tuple[str, str, str, str]]:
+def bench_flask(serving: Serving) -> Iterator[Row]:
     """The application from bytes to bytes, for pods of one workload, beside the same answering a constant."""
     recorder = PrometheusRecorder()
     app = create_app(Environment(lambda: serving, lambda _: {}, recorder, lambda: TODAY, time.perf_counter))
@@ -124,9 +130,10 @@ def bench_flask(serving: Serving) -> Iterator[tuple[str, str, str, str]]:
     ours, constant = rounds_us([call, caller(app, "/constant", body)])
     ratio = statistics.median(constant) / statistics.median(ours)
     sizes = f"{len(body)} bytes in, {len(answer)} out"
-    yield "Flask application, /mutate", f"{statistics.median(ours):.0f}", f"{min(ours):.0f}", sizes
-    note = f"ours reaches {ratio:.0%} of its rate"
-    yield "same, answering a constant", f"{statistics.median(constant):.0f}", f"{min(constant):.0f}", note
+    what = "µs in process, Flask application"
+    yield f"{what}: podsla", f"{statistics.median(ours):.0f}", f"{min(ours):.0f}", sizes
+    reached = f"ours reaches {ratio:.0%} of its rate"
+    yield f"{what}: constant", f"{statistics.median(constant):.0f}", f"{min(constant):.0f}", reached
 
 
 def _constant(app: Flask, answer: bytes) -> None:
@@ -182,7 +189,7 @@ def caller(app: Flask, path: str, body: bytes) -> Callable[[], bytes]:
     return call
 
 
-def bench_memory(serving: Serving) -> Iterator[tuple[str, str, str, str]]:
+def bench_memory(serving: Serving) -> Iterator[Row]:
     """Resident memory of a process that answers reviews, each pod another."""
     app = create_app(Environment(lambda: serving, lambda _: {}, PrometheusRecorder(), lambda: TODAY, time.perf_counter))
     template = orjson.dumps(review())
@@ -207,25 +214,46 @@ def machine() -> str:
     return f"{os.cpu_count()} x {model}, {platform.system()} {platform.release()}, {python}"
 
 
-def main() -> None:
-    """Run everything and print one table."""
-    out = Console(width=None if sys.stdout.isatty() else 120)
-    progress = Console(stderr=True)
+def commit() -> str:
+    """Say of which commit this is."""
+    git = ["git", "-C", str(Path(__file__).parents[1])]
+    name = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout
+    changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
+    return name.strip() + (" with uncommitted changes" if changed else "")
+
+
+def parts() -> dict[str, Callable[[], Iterator[Row]]]:
+    """What can be measured, by name."""
     catalog, target = load_catalog([SHIPPED_CATALOG]), load_target("kubernetes")
     serving = Serving(compile_index(catalog, target))
+    return {
+        "decision": lambda: bench_decision(catalog, lambda made: compile_index(made, target)),
+        "process": lambda: bench_flask(serving),
+        "tls": lambda: bench_tls(review()),
+        "memory": lambda: bench_memory(serving),
+        "attach": bench_attach,
+        "idle": bench_idle,
+    }
+
+
+@click.command()
+@click.option("--only", type=click.Choice(PARTS), multiple=True, help="Measure this part alone; may be given again.")
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def main(only: Sequence[str], output: str) -> None:
+    """Measure a decision, a review in process and over TLS, memory, and what a GPU costs its node."""
+    known, rows = parts(), list[Row]()
+    for name in only or PARTS:
+        note(f"measuring: {name} …", style="dim")
+        rows += known[name]()
+    if output == "json":
+        command = " ".join(["python -m bench", *(f"--only {name}" for name in only)])
+        facts = {"machine": machine(), "commit": commit()}
+        print_json({"command": command, "facts": facts, "rows": [dict(zip(COLUMNS, row, strict=True)) for row in rows]})
+        return
+    out = Console(width=None if sys.stdout.isatty() else 120)
     table = Table("what", "median µs", "least µs", "note", box=None, title=machine(), title_justify="left")
-    parts: Sequence[tuple[str, Iterator[tuple[str, str, str, str]]]] = (
-        ("decision and patch", bench_decision(catalog, lambda c: compile_index(c, target))),
-        ("Flask application", bench_flask(serving)),
-        ("over TLS", bench_tls(review())),
-        (f"memory over {REVIEWS} reviews", bench_memory(serving)),
-        ("GPU attach, the node's part", bench_attach()),
-        ("the agent at rest", bench_idle()),
-    )
-    for name, rows in parts:
-        progress.print(f"measuring: {name} …", style="dim")
-        for row in rows:
-            table.add_row(*row)
+    for row in rows:
+        table.add_row(*row)
     out.print(table)
 
 

@@ -1,15 +1,13 @@
 """EDGE: `python -m bench.catalogs`: what a replica takes to start, to hold and to answer by twenty large catalogues."""
 
 import os
-import ssl
 import statistics
 import subprocess
 import time
 from base64 import b64decode
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from http.client import HTTPException, HTTPSConnection
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +16,7 @@ import click
 import orjson
 
 from bench.__main__ import POD, review
-from bench.cluster.stand import Stand, facts, stand
+from bench.cluster.stand import Stand, facts, is_ready, stand
 from bench.proc import resident_mib
 from bench.tls import Caller
 from catalog.keys import CLASS
@@ -167,24 +165,13 @@ def replica(stand: Stand) -> Iterator[tuple[int, Process, float]]:
     began_s = time.perf_counter()
     process = start(cluster, f"more-{port}", argv, cwd=ROOT)
     try:
-        while not _is_ready(port):
+        while not is_ready(port, "/readyz"):
             if time.perf_counter() - began_s > _DEADLINE_S:
                 raise click.ClickException(f"a replica is not ready within {_DEADLINE_S:g} s")
             time.sleep(_LOOK_EVERY_S)
         yield port, process, time.perf_counter() - began_s
     finally:
         stop(process)
-
-
-def _is_ready(port: int) -> bool:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with closing(HTTPSConnection(LOOPBACK, port, context=context, timeout=1.0)) as connection:
-        try:
-            connection.request("GET", "/readyz")
-            return connection.getresponse().status == 200
-        except (OSError, HTTPException):
-            return False
 
 
 def ask(stand: Stand, port: int, classes: list[str]) -> list[float]:

@@ -54,6 +54,7 @@ SHORT: Final = Sizes(rounds=3, round_s=4.0, minutes=1, flat_out_s=4.0, busiest_s
 class Report:
     """What was measured."""
 
+    command: str = ""
     facts: dict[str, str] = field(default_factory=dict)
     latency: Latency | None = None
     peers: Peers | None = None
@@ -76,11 +77,12 @@ class Report:
 def main(only: Sequence[str], short: bool, output: str) -> None:
     """Measure podsla in real clusters: beside a constant answer and others, bursts, 1,000 nodes, and 1,000 in waves.
 
-    It ends with 1 if a pod could not be created or came without a size, or if podsla took longer than a bar: pods
-    beside a constant answer, or nodes of a wave from Ready until their capacity stands.
+    It ends with 1 if a pod could not be created or came without a size, or if podsla missed a bar: pods beside a
+    constant answer and beside others, or nodes of a wave from Ready until their capacity stands.
     """
     wanted, sizes = set(only or PARTS), SHORT if short else LONG
-    report = Report()
+    options = [f"--only {part}" for part in only] + ["--short"] * short
+    report = Report(" ".join(["python -m bench.cluster", *options]))
     try:
         if wanted & {"latency", "peers", "bursts", "busiest"}:
             with stand("bench", "control-plane+unlimited") as cluster:
@@ -100,27 +102,33 @@ def main(only: Sequence[str], short: bool, output: str) -> None:
 
 
 def is_missed(report: Report) -> bool:
-    """Tell whether a bar was missed: a pod failed or came without a size, pods were slow, or nodes of a wave were."""
+    """Tell whether a bar was missed: a pod failed or came without a size, or podsla was slower than it may be."""
     slow = report.latency is not None and report.latency.ratio > BAR
     late = report.waves is not None and report.waves.slowest_s > BAR_S
-    return slow or late or any(row.figures.failed or row.figures.unmutated or row.said for row in report.all_rows)
+    behind = report.peers is not None and not all(holds for *_, holds in report.peers.bars)
+    return (
+        slow
+        or late
+        or behind
+        or any(row.figures.failed or row.figures.unmutated or row.said for row in report.all_rows)
+    )
 
 
 def measure_pods(cluster: Stand, wanted: set[str], sizes: Sizes, report: Report) -> None:
     """Everything that creates pods, in one cluster."""
     apply_catalogs(cluster)
     make_namespaces(cluster)
-    start_constant(cluster)
+    constant_s = start_constant(cluster)
     report.facts = facts(cluster)
     burst(cluster, "warm-up", OURS, back_to_back(1.0), 4)
     if "latency" in wanted:
         report.latency = latency(cluster, sizes.rounds, sizes.round_s)
-    if "peers" in wanted:
-        report.peers = peers(cluster, sizes.rounds, sizes.round_s, sizes.flat_out_s)
     if "bursts" in wanted:
         report.rows += bursts(cluster, sizes.minutes)
     if "busiest" in wanted:
         report.rows += busiest(cluster, sizes.flat_out_s, sizes.busiest_s)
+    if "peers" in wanted:  # last, since they stay: what others take at rest is no part of the figures above
+        report.peers = peers(cluster, constant_s, sizes.rounds, sizes.round_s, sizes.flat_out_s)
     report.webhook_mib = resident_mib(cluster.process("podsla-webhook").pid)
 
 
@@ -149,12 +157,21 @@ def print_report(report: Report) -> None:
         say(f"median of podsla / of a constant answer: {found.ratio:.3f} (bar {BAR:.2f}); round by round {each}")
         say(f"the same where each pod is another, and none is looked up: {found.another:.3f}")
     if report.peers:
-        each = ", ".join(f"{mode} {mib:.0f} MiB" for mode, mib in report.peers.mib.items())
-        say(f"memory of each webhook after its part: {each}")
+        print_peers(report.peers)
     if report.nodes:
         print_nodes(report.nodes)
     if report.waves:
         print_waves(report.waves)
+
+
+def print_peers(found: Peers) -> None:
+    """What others take, and whether podsla keeps up."""
+    mib = ", ".join(f"{mode} {taken:.0f} MiB" for mode, taken in found.mib.items())
+    starts = ", ".join(f"{mode} {took_s:.2f} s" for mode, took_s in found.start_s.items())
+    say(f"memory of each webhook after its part: {mib}")
+    say(f"from start to ready: {starts}")
+    for name, ours, theirs, holds in found.bars:
+        say(f"{name}: {ours:.4g} to {theirs:.4g}{'' if holds else ', bar MISSED'}")
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -1,12 +1,13 @@
-"""EDGE: what others do the same mutation with, for one class that is fixed: a webhook in Go, and a policy in CEL."""
+"""EDGE: what others do the same mutation with, for one class that is fixed: Go, Kyverno, and a policy in CEL."""
 
 import hashlib
 import json
 import os
 import shutil
+import statistics
 import subprocess
 from base64 import b64decode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,8 +15,10 @@ from typing import Any, Final
 
 import orjson
 
+from bench.catalogs import replica
 from bench.cluster.create import Row, flat_out, in_turn, pooled
-from bench.cluster.stand import CONSTANT, GO, MODES, NONE, OURS, POLICY, Stand, pod_of, start_webhook
+from bench.cluster.kyverno import start_kyverno
+from bench.cluster.stand import CONSTANT, GO, KYVERNO, MODES, NONE, OURS, POLICY, Stand, pod_of, start_webhook
 from bench.proc import resident_mib
 from kube.api import Resource
 from kube.kinds import PODS
@@ -25,39 +28,78 @@ from tests.cluster.processes import wait_ready
 from tests.cluster.state import ClusterError
 
 PEERS: Final = Path(__file__).parents[1] / "peers"
-SIDE_BY_SIDE: Final = (OURS, CONSTANT, GO, POLICY, NONE)
+SIDE_BY_SIDE: Final = (OURS, CONSTANT, GO, KYVERNO, POLICY, NONE)
 FLOOR: Final = "600k"  # of class net-intensive
+START_BAR_S: Final = 2.0
 POLICIES: Final = Resource("admissionregistration.k8s.io/v1", "mutatingadmissionpolicies")
 BINDINGS: Final = Resource("admissionregistration.k8s.io/v1", "mutatingadmissionpolicybindings")
 
 
 @dataclass(frozen=True, slots=True)
 class Peers:
-    """What was measured; *mib* is the memory of each webhook afterwards, of all its processes."""
+    """
+    What was measured.
 
-    rows: tuple[Row, ...]
+    Attributes:
+        steady: At 20 pods/s.
+        flat_out: As many as the API server takes in each mode, there and back.
+        mib: Memory of each webhook afterwards, of all its processes.
+        start_s: From the start of each webhook until it is ready.
+    """
+
+    steady: tuple[Row, ...]
+    flat_out: tuple[Row, ...]
     mib: Mapping[str, float]
+    start_s: Mapping[str, float]
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """Every scenario."""
+        return (*self.steady, *self.flat_out)
+
+    def per_s(self, mode: str) -> float:
+        """As many pods a second as the API server takes in a mode, of both its runs."""
+        return statistics.mean(row.figures.per_s for row in self.flat_out if row.mode == mode)
+
+    @property
+    def bars(self) -> Iterator[tuple[str, float, float, bool]]:
+        """What is promised beside others: its name, our figure, theirs, and whether it holds."""
+        ours = self.per_s(OURS)
+        for mode, holds in ((KYVERNO, ours > self.per_s(KYVERNO)), (POLICY, ours >= self.per_s(POLICY))):
+            yield f"pods/s beside {mode}", ours, self.per_s(mode), holds
+        mib = self.mib
+        yield f"MiB beside {KYVERNO}", mib[OURS], mib[KYVERNO], mib[OURS] < mib[KYVERNO]
+        yield "s from start to ready", self.start_s[OURS], START_BAR_S, self.start_s[OURS] <= START_BAR_S
 
 
-def peers(stand: Stand, count: int, for_s: float, flat_out_s: float) -> Peers:
-    """Everybody in turn, in one run."""
-    start_peers(stand)
-    rows = [*pooled(in_turn(stand, SIDE_BY_SIDE, count, for_s), count, for_s)]
-    rows += flat_out(stand, SIDE_BY_SIDE, flat_out_s)
-    names = {OURS: "podsla-webhook", CONSTANT: "constant", GO: "go"}
-    return Peers(tuple(rows), {mode: resident_mib(stand.process(name).pid) for mode, name in names.items()})
+def peers(stand: Stand, constant_s: float, count: int, for_s: float, flat_out_s: float) -> Peers:
+    """Everybody in turn, in one run; *constant_s* is what the constant took to start."""
+    start_s = {CONSTANT: constant_s, **start_peers(stand)}
+    steady = pooled(in_turn(stand, SIDE_BY_SIDE, count, for_s), count, for_s)
+    most = flat_out(stand, SIDE_BY_SIDE, flat_out_s)
+    names = {OURS: "podsla-webhook", CONSTANT: "constant", GO: "go", KYVERNO: "kyverno"}
+    mib = {mode: resident_mib(stand.process(name).pid) for mode, name in names.items()}
+    return Peers(steady, tuple(most), mib, start_s)
 
 
-def start_peers(stand: Stand) -> None:
-    """Start them, and make sure that they do to the pod what podsla does to it."""
+def start_peers(stand: Stand) -> dict[str, float]:
+    """
+    Start them, and make sure that they do to the pod what podsla does to it.
+
+    Returns:
+        By mode how many seconds a webhook took to be ready; ours is one more replica, by the shipped catalogues.
+    """
     answer = orjson.loads((stand.cluster.folder / "answer.json").read_bytes())
     fixed = fixed_class(json.loads(b64decode(answer["response"]["patch"])), MODES[GO][2])
     (stand.cluster.folder / "class.json").write_text(json.dumps(fixed))
-    start_webhook(stand, GO, [build()], "class.json")
+    start_s = {GO: start_webhook(stand, GO, [build()], "class.json")}
     for resource, body in zip((POLICIES, BINDINGS), policy(fixed, MODES[POLICY][1]), strict=True):
         stand.api.create(resource, body)
-    for mode in (GO, POLICY):
+    start_s[KYVERNO] = start_kyverno(stand, policy(fixed, MODES[KYVERNO][1])[0])
+    for mode in (GO, POLICY, KYVERNO):
         wait_ready(stand.cluster, f"mode {mode} writes what podsla does", partial(_are_alike, stand, CONSTANT, mode))
+    with replica(stand) as (_, _, start_s[OURS]):
+        return start_s
 
 
 def _are_alike(stand: Stand, one: str, other: str) -> bool:

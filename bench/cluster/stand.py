@@ -3,11 +3,14 @@
 import json
 import os
 import platform
+import ssl
 import subprocess
+import time
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from http.client import HTTPException, HTTPSConnection
 from importlib.metadata import version
 from itertools import count, repeat
 from pathlib import Path
@@ -16,7 +19,7 @@ from typing import Any, Final
 import orjson
 import urllib3
 
-from bench.__main__ import POD, machine, review
+from bench.__main__ import POD, commit, machine, review
 from bench.cluster.constant import UID, configuration, in_domain
 from bench.cluster.load import Server
 from catalog.keys import DOMAIN
@@ -32,7 +35,7 @@ from tests.cluster.profile import parse_profile
 from tests.cluster.state import Cluster, Process
 
 OURS, ANOTHER, CONSTANT, NONE = "podsla", "podsla, each pod another", "constant", "no webhook"
-GO, POLICY = "Go webhook", "CEL policy"
+GO, POLICY, KYVERNO = "Go webhook", "CEL policy", "Kyverno"
 # By mode: its namespace, that namespace's labels, and the domain of its pods' keys, in place of podsla's.
 MODES: Final[Mapping[str, tuple[str, Mapping[str, str], str]]] = {
     OURS: ("bench-podsla", {}, DOMAIN),
@@ -40,6 +43,7 @@ MODES: Final[Mapping[str, tuple[str, Mapping[str, str], str]]] = {
     CONSTANT: ("bench-constant", {"example.com/webhook": "constant"}, "example.com/"),
     GO: ("bench-go", {"example.com/webhook": "go"}, "example.com/"),
     POLICY: ("bench-policy", {"example.com/webhook": "policy"}, "example.com/"),
+    KYVERNO: ("bench-kyverno", {"example.com/webhook": "kyverno"}, "example.com/"),
     NONE: ("bench-none", {}, "example.com/"),
 }
 _never_asked: Final = count(600_000)
@@ -109,20 +113,21 @@ def pods_of(mode: str) -> Iterator[dict[str, Any]]:
         yield {**pod, "metadata": {**pod["metadata"], "annotations": annotations}}
 
 
-def start_constant(stand: Stand) -> None:
-    """Ask podsla once, and start the webhook that answers the same for ever."""
+def start_constant(stand: Stand) -> float:
+    """Ask podsla once, and start the webhook that answers the same for ever; in how many seconds."""
     (stand.cluster.folder / "answer.json").write_bytes(in_domain(ask_once(stand), MODES[CONSTANT][2]))
     python = Path(PODSLA).parent / "python"
-    start_webhook(stand, CONSTANT, [python, "-m", "bench.cluster.constant"], "answer.json")
+    return start_webhook(stand, CONSTANT, [python, "-m", "bench.cluster.constant"], "answer.json")
 
 
-def start_webhook(stand: Stand, mode: str, program: Sequence[str | Path], file: str) -> None:
-    """Start `PROGRAM PORT CERTIFICATE KEY FILE`, wait until it answers, and send it the pods of a mode."""
+def start_webhook(stand: Stand, mode: str, program: Sequence[str | Path], file: str) -> float:
+    """Start `PROGRAM PORT CERTIFICATE KEY FILE`, send it the pods of a mode, and say after how long it answered."""
     cluster, (_, labels, _) = stand.cluster, MODES[mode]
     name = labels["example.com/webhook"]
     write_pair(cluster.pki, name, Authority.load(cluster.pki).issue(name, addresses=[LOOPBACK]))
     port = free_ports([name], cluster.ports.values())[name]
     files = [cluster.pki / f"{name}.crt", cluster.pki / f"{name}.key", cluster.folder / file]
+    began_s = time.perf_counter()
     process = start(cluster, name, [*program, str(port), *files], cwd=ROOT)
     pool = urllib3.PoolManager(ca_certs=str(cluster.pki / "ca.crt"), retries=False)
     url = f"https://{LOOPBACK}:{port}/mutate"
@@ -135,9 +140,23 @@ def start_webhook(stand: Stand, mode: str, program: Sequence[str | Path], file: 
             raise OSError(str(error)) from error
 
     wait_ready(cluster, f"the webhook of mode {mode}", answers, process)
+    took_s = time.perf_counter() - began_s
     ours = stand.api.get(MUTATING_WEBHOOKS, "podsla") or {}
     bundle = b64encode((cluster.pki / "ca.crt").read_bytes()).decode()
     stand.api.create(MUTATING_WEBHOOKS, configuration(ours, name, url, bundle, labels))
+    return took_s
+
+
+def is_ready(port: int, path: str) -> bool:
+    """Whether a server on this machine answers there with 200, whatever certificate it shows."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with closing(HTTPSConnection(LOOPBACK, port, context=context, timeout=1.0)) as connection:
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().status == 200
+        except (OSError, HTTPException):
+            return False
 
 
 def ask_once(stand: Stand) -> bytes:
@@ -160,14 +179,11 @@ def ask_once(stand: Stand) -> bytes:
 
 def facts(stand: Stand) -> dict[str, str]:
     """Say what was measured, and on what."""
-    git = ["git", "-C", str(ROOT)]
-    commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout
-    changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
     validating = stand.api.get(VALIDATING_WEBHOOKS, "podsla") or {}
     hooks = [hook["name"] for hook in validating.get("webhooks", ()) if _sees_creates(hook)]
     return {
         "machine": machine(),
-        "commit": commit.strip() + (" with uncommitted changes" if changed else ""),
+        "commit": commit(),
         "kubernetes": stand.api.call("GET", "/version")["gitVersion"],
         "python": platform.python_version(),
         **{name: version(name) for name in ("granian", "flask", "orjson")},

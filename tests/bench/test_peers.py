@@ -6,6 +6,7 @@ import jsonpatch
 import pytest
 
 from bench.__main__ import POD, TODAY
+from bench.cluster.kyverno import mutating_policy
 from bench.cluster.peers import cel, fixed_class, policy
 from catalog.fit import compile_index
 from catalog.load import SHIPPED_CATALOG, load_catalog, load_target
@@ -36,6 +37,17 @@ def test_the_policy_adds_at_every_path_that_podsla_adds_at(sized: Sized) -> None
         key = last.replace("~1", "/")
         expected = f'"{parent}/" + jsonpatch.escapeKey("{key}")' if "~1" in last else f'"{operation["path"]}"'
         assert f"path: {expected}, " in mutation["jsonPatch"]["expression"]
+
+
+def test_kyverno_is_given_what_the_api_server_is_given(sized: Sized) -> None:
+    """But for what only one of them has a word for."""
+    made, _ = policy(fixed_class(sized.patch, "podsla.io/"), {"a": "b"})
+    theirs = mutating_policy(made)["spec"]
+
+    assert {key: made["spec"][key] for key in theirs.keys() & made["spec"].keys()} == {
+        key: text for key, text in theirs.items() if key != "autogen"
+    }
+    assert made["spec"].keys() - theirs.keys() == {"reinvocationPolicy"}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +20,6 @@ from tests.cluster.pins import (
     BINARIES,
     CRD_FOLDERS,
     FOLDERS,
-    KARPENTER_CRDS,
     PINS,
     STAGE_FILES,
     STAGES,
@@ -137,12 +136,12 @@ def _build(names: Sequence[str]) -> None:
             display.begin(binary)
             _build_one(pin, binary, display)
             display.end()
-    for name, copy in ((STAGES, _copy_stages), (KARPENTER_CRDS, _copy_crds)):
-        if name in names:
-            made = folder(name) / f".{name}.{os.getpid()}"
-            made.mkdir()
-            copy(_module_folder(*FOLDERS[name]), made)
-            made.replace(folder(name) / name)
+    for name in (name for name in names if name in FOLDERS):
+        made = folder(name) / f".{name}.{os.getpid()}"
+        made.mkdir()
+        copy = _copy_stages if name == STAGES else partial(_copy_crds, CRD_FOLDERS[name])
+        copy(_module_folder(*FOLDERS[name]), made)
+        made.replace(folder(name) / name)
 
 
 class _Display:
@@ -227,7 +226,7 @@ def _copy_stages(module: Path, into: Path) -> None:
         (into / f"{stage.replace('/', '-')}.yaml").write_text("\n---\n".join(stages))
 
 
-def _copy_crds(module: Path, into: Path) -> None:
-    """Keep Karpenter's CRDs beside it."""
-    for file in (file for place in CRD_FOLDERS for file in sorted((module / place).glob("*.yaml"))):
+def _copy_crds(places: Iterable[str], module: Path, into: Path) -> None:
+    """Keep CRDs beside what reads them."""
+    for file in (file for place in places for file in sorted((module / place).glob("*.yaml"))):
         (into / file.name).write_bytes(file.read_bytes())

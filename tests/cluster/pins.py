@@ -76,14 +76,25 @@ PINS: Final = (
         ),
     ),
     Pin("karpenter", (Binary("karpenter", "sigs.k8s.io/karpenter/kwok", 135),)),
+    Pin("kyverno", (Binary("kyverno", "github.com/kyverno/kyverno/cmd/kyverno", 300),)),  # no cluster's: a bench's
     # Without the tag every pod fails: "seccomp: config provided but seccomp not supported".
     Pin("runc", (Binary("runc", "github.com/opencontainers/runc", 13),), ("-trimpath", "-tags", "seccomp"), cgo=True),
 )
 STAGES: Final = "kwok-stages"  # a folder beside the binaries: how kwok plays nodes and pods
 STAGE_FILES: Final = ("node/fast", "node/heartbeat-with-lease", "pod/fast")
 KARPENTER_CRDS: Final = "karpenter-crds"  # likewise
-CRD_FOLDERS: Final = ("kwok/apis/crds", "pkg/apis/crds")
-FOLDERS: Final = {STAGES: ("kwok", "sigs.k8s.io/kwok"), KARPENTER_CRDS: ("karpenter", "sigs.k8s.io/karpenter")}
+KYVERNO_CRDS: Final = "kyverno-crds"
+CRD_FOLDERS: Final = {
+    KARPENTER_CRDS: ("kwok/apis/crds", "pkg/apis/crds"),
+    KYVERNO_CRDS: tuple(
+        f"config/crds/{group}" for group in ("kyverno", "policies.kyverno.io", "policyreport", "reports")
+    ),
+}
+FOLDERS: Final = {
+    STAGES: ("kwok", "sigs.k8s.io/kwok"),
+    KARPENTER_CRDS: ("karpenter", "sigs.k8s.io/karpenter"),
+    KYVERNO_CRDS: ("kyverno", "github.com/kyverno/kyverno"),
+}
 """What is copied out of a module: by its name, the pin and the Go module."""
 BINARIES: Final = {binary.name: (pin, binary) for pin in PINS for binary in pin.binaries}
 _CONTROL_PLANE: Final = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
