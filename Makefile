@@ -6,7 +6,7 @@ NAME ?= podsla
 # As root on Debian, this machine and a virtual one become nodes too.
 REAL := $(shell [ `id -u` = 0 ] && command -v apt-get >/dev/null && echo +host+vm)
 
-.PHONY: help demo test test-pure test-wire test-cluster test-nodes test-node demo-attach demo-gpu soak-attach soak-reload test-deep check format bench bench-cluster soak manifests shipped cluster cluster-down \
+.PHONY: help demo test test-pure test-wire test-cluster test-nodes test-node demo-attach demo-gpu soak-attach soak-reload test-deep check format bench bench-cluster plots soak manifests shipped cluster cluster-down \
 	cluster-build packages lock clean
 
 help: ## list the targets
@@ -88,6 +88,13 @@ bench: .venv/ready ## the figures of the README, on this machine
 
 bench-cluster: .venv/ready ## the README's figures of real clusters: latency, peers, bursts, 1,000 nodes at once and in waves, large catalogues, commands; an hour
 	@missed=0; for part in cluster catalogs commands; do $(BIN)/python -m bench.$$part || missed=1; done; exit $$missed
+
+plots: .venv/ready ## draw reviews and peers anew, as measured on this machine: half an hour
+	@mkdir -p build docs/figures
+	-$(BIN)/python -m bench --only process --only tls -o json > build/review.json
+	-$(BIN)/python -m bench.cluster --only peers -o json > build/peers.json
+	$(BIN)/python -m bench.plot build/review.json build/peers.json
+	mv build/review.json build/review.svg build/peers.json build/peers.svg docs/figures
 
 cluster: .venv/ready ## a real control plane with nodes, and podsla in it: make cluster PROFILE=control-plane+kwok=12
 	@$(BIN)/python -m tests.cluster up --install --profile $(PROFILE) --name $(NAME)
