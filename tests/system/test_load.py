@@ -1,23 +1,30 @@
 """Pods and nodes by the hundred: none fails and none is left out, however long each of them takes."""
 
 import json
+import socket
+import ssl
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from itertools import repeat
 from typing import Any, Final
 
 import pytest
 
 from bench.cluster.load import Server, Stored, back_to_back, create_pods, stored
-from bench.cluster.plan import evenly, failures
+from bench.cluster.plan import evenly, failures, is_sized
 from bench.cluster.stand import OURS, pod_of
 from catalog.dimension import PPS
 from catalog.load import DEFAULT_TARGET, SHIPPED_CATALOG, load_catalog, load_target
 from catalog.quantity import parse_integer
-from kube.kinds import NODES
+from kube.kinds import NODES, PODS
+from tests.cluster.network import LOOPBACK
 from tests.cluster.nodes import nodes
+from tests.cluster.state import Cluster
 from tests.system.user import User
 from tests.waiting import eventually
+from tests.webhook.test_server import HEAD
+from webhook.queue import MAX_CALLS
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("catalogs")]
 
@@ -37,15 +44,51 @@ def test_under_load_every_pod_is_created_and_has_a_size(
     user: User, namespace: Callable[..., str], due_s: Callable[[], Iterable[float]], connections: int
 ) -> None:
     """The answer and what is stored agree; each connection creates at least one pod."""
-    where = namespace()
-    pod = pod_of(OURS)
-    create = ("create", "--namespace", where, "--dry-run=server", "-f", "-")
-    eventually(lambda: user.kubectl(*create, text=json.dumps(pod)).returncode == 0, "podsla serves the class")
+    where, pod = namespace(), pod_of(OURS)
+    serves(user, where)
     made = create_pods(Server.of(user.kubeconfig), where, repeat(pod), due_s(), connections)
     assert failures(made) == []
     assert [one for one in made if not one.sized] == []
     assert len(made) >= connections
     assert stored(user.api, where) == Stored(pods=len(made), unmutated=0)
+
+
+def serves(user: User, where: str) -> None:
+    """Wait until pods of the bench's class can be created there."""
+    create = ("create", "--namespace", where, "--dry-run=server", "-f", "-")
+    text = json.dumps(pod_of(OURS))
+    eventually(lambda: user.kubectl(*create, text=text).returncode == 0, "podsla serves the class")
+
+
+@contextmanager
+def full(port: int) -> Iterator[None]:
+    """Have as many calls wait as there is room for: their bodies have begun, and do not end."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with ExitStack() as opened:
+        for _ in range(MAX_CALLS):
+            plain = opened.enter_context(socket.create_connection((LOOPBACK, port)))
+            call = opened.enter_context(context.wrap_socket(plain))
+            call.sendall(HEAD + b"Content-Length: 1000\r\n\r\n{")
+        yield
+
+
+def test_a_pod_that_finds_the_queue_full_is_sent_again_by_the_api_server_and_gets_its_size(
+    user: User, beside: Cluster, namespace: Callable[..., str]
+) -> None:
+    """Nobody who creates a pod sees that podsla had too much to do."""
+    where = namespace()
+    serves(user, where)
+
+    def refused() -> float:
+        return user.metrics(beside, "webhook")['podsla_admission_errors_total{kind="overloaded"}']
+
+    before = refused()
+    with ThreadPoolExecutor(1) as pool:
+        with full(beside.ports["podsla-webhook"]):
+            asked = pool.submit(user.api.call, "POST", PODS.path(where), {}, pod_of(OURS))
+            eventually(lambda: refused() > before, "it is told to come again")
+        assert is_sized(asked.result())
 
 
 @pytest.fixture
