@@ -44,6 +44,7 @@ def passed(story: Story, store: FileStore | None = None) -> tuple[list[str], dic
 
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: str(story.__doc__))
 def test_wherever_the_agent_dies_the_story_ends_as_it_would(story: Story) -> None:
+    """Seen to fail where nothing is written down before an effect."""
     points, end = passed(story)
 
     for number in range(1, len(points) + 1):

@@ -55,7 +55,11 @@ def test_claim(spec: dict[str, Any], seen_since_s: float, expected: dict[str, An
 
 
 def test_a_renewal_counts_from_when_it_is_seen() -> None:
-    """The same lease keeps its first sighting; a renewed one starts anew."""
+    """
+    The same lease keeps its first sighting; a renewed one starts anew.
+
+    Seen to fail where every look counts as a renewal.
+    """
     first = see(lease("other", "a"), None, 10.0)
 
     assert see(lease("other", "a"), first, 20.0) == first

@@ -103,6 +103,7 @@ def names(watched: Watched) -> list[str]:
 def test_row_28_who_watches_goes_on_with_the_renewed_token_when_the_old_one_has_ended(
     server: TokenServer, token: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Seen to fail where the file is read once."""
     monkeypatch.setattr(kube.api, "TOKEN_READ_EVERY_S", 0.2)
     watched = Watched(Api.connect(), CONFIG_MAPS, namespace="x").start()
     try:

@@ -25,6 +25,30 @@ def test_pause(failures: int, expected_s: float) -> None:
     assert pause_s(failures) == expected_s
 
 
+class Waits:
+    """How long it was waited, without waiting."""
+
+    def __init__(self) -> None:
+        self.waited_s: list[float] = []
+
+    def wait(self, seconds: float) -> bool:
+        self.waited_s.append(seconds)
+        return False
+
+
+def test_replicas_that_failed_together_do_not_come_again_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen to fail where a pause has no chance in it."""
+    of, waits = source(), Waits()
+    monkeypatch.setattr(of, "stopped", waits)
+    monkeypatch.setattr(of, "_list", lambda: None)
+    of.failures = 4
+    for _ in range(100):
+        of.read()
+
+    assert all(pause_s(4) / 2 <= seconds <= pause_s(4) * 3 / 2 for seconds in waits.waited_s)
+    assert max(waits.waited_s) - min(waits.waited_s) > pause_s(4) / 2
+
+
 class Response:
     """A stream of events that ends as it is told to."""
 
@@ -70,6 +94,7 @@ def test_an_object_that_cannot_be_read_holds_up_no_other(name: str, caplog: pyte
 def test_a_stream_that_ends_at_once_is_a_failure_and_one_that_lasted_is_none(
     lasted_s: float, failures: int, error: Exception | None
 ) -> None:
+    """Seen to fail where a stream that was opened counts as a success: it would be opened again at once, for ever."""
     of = source()
     of.failures = 2
     stream = _Stream(Response("a", error=error), of)

@@ -165,6 +165,7 @@ NOWHERE = f"there is nothing at this path; there are {PATHS}"
 def test_what_is_no_review_gets_a_short_text(
     method: str, path: str, body: bytes, headers: dict[str, str], code: int, message: str, kind: str
 ) -> None:
+    """Seen to fail with each check taken out: a fault of ours, an answer to nothing, or another check's word."""
     recorder = PrometheusRecorder()
     answer = client(recorder=recorder).open(path, method=method, data=body, headers=headers)
 
@@ -174,6 +175,7 @@ def test_what_is_no_review_gets_a_short_text(
 
 
 def test_row_4_a_wrong_method_is_told_the_right_one() -> None:
+    """Seen to fail without the header."""
     assert client().get("/mutate").headers["Allow"] == "POST"
 
 
@@ -229,6 +231,7 @@ def without_ours(found: Any) -> Any:
 
 
 def test_row_7_fields_that_we_do_not_know_are_untouched() -> None:
+    """Seen to fail where a container is written anew from the fields that are known."""
     fields: dict[str, Any] = {"restartPolicyRules": [{"action": "Restart"}], "resizePolicy": [{"resourceName": "cpu"}]}
     found = pod(
         containers=[container(requests={"cpu": "1"}, **fields)],
@@ -254,6 +257,7 @@ def test_row_7_fields_that_we_do_not_know_are_untouched() -> None:
     ],
 )
 def test_row_8_missing_parents_are_made(found: dict[str, Any]) -> None:
+    """Seen to fail where metadata is taken to be there."""
     document = review({"kind": "Pod", **found})
     response = ask(document, namespace_labels=lambda name: {"podsla.io/default-class": "net"})
     after = patched(document["request"]["object"], response)
@@ -264,6 +268,7 @@ def test_row_8_missing_parents_are_made(found: dict[str, Any]) -> None:
 
 
 def test_row_8_keys_are_escaped_as_json_pointers() -> None:
+    """Seen to fail where keys are written as they are."""
     response = ask(review(pod(annotations={"team/a~b": "x"})))
     paths = [operation["path"] for operation in json.loads(b64decode(response["patch"]))]
 
@@ -278,6 +283,7 @@ def test_row_8_keys_are_escaped_as_json_pointers() -> None:
     ],
 )
 def test_row_9_an_unknown_class_is_refused_with_those_that_exist(sla_class: str, message: str) -> None:
+    """Seen to fail where such a pod is left alone."""
     assert ask(review(pod(sla_class))) == {
         "uid": UID,
         "allowed": False,
@@ -287,6 +293,7 @@ def test_row_9_an_unknown_class_is_refused_with_those_that_exist(sla_class: str,
 
 
 def test_row_9_an_empty_class_is_refused() -> None:
+    """Seen to fail where an empty class counts as none."""
     response = ask(review(pod(None, annotations={"podsla.io/class": ""})))
 
     assert response["status"]["reason"] == "UnknownClass"
@@ -304,6 +311,7 @@ def test_row_9_a_pod_of_the_wrong_form_is_unprocessable() -> None:
 
 
 def test_row_10_a_pod_with_generate_name_uses_the_namespace_of_the_request(caplog: pytest.LogCaptureFixture) -> None:
+    """Seen to fail where only the pod's own namespace counts."""
     found = {"kind": "Pod", "metadata": {"generateName": "checkout-"}, "spec": {"containers": [{"name": "app"}]}}
     labels: dict[str, Mapping[str, str]] = {"team-a": {"podsla.io/default-class": "net"}}
     with caplog.at_level(logging.INFO, "webhook"):
@@ -343,24 +351,29 @@ def fields_of(caplog: pytest.LogCaptureFixture) -> dict[str, Any]:
     ],
 )
 def test_row_11_what_is_no_new_pod_is_allowed_without_patch(request_fields: dict[str, Any]) -> None:
+    """Seen to fail where everything is taken for a new pod."""
     assert ask(review(**request_fields)) == {"uid": UID, "allowed": True}
 
 
 def test_row_12_a_pod_that_was_mutated_is_answered_with_an_empty_patch() -> None:
+    """Seen to fail where no record is believed: the record is written anew."""
     once = patched(pod(), ask(review()))
 
     assert "patch" not in ask(review(once, uid="another"))
 
 
 def test_row_16_a_dry_run_is_answered_as_the_real_one() -> None:
+    """Seen to fail where a dry run is left alone."""
     assert ask(review(dryRun=True)) == ask(review())
 
 
 def test_v1beta1_is_answered_as_v1beta1() -> None:
+    """Seen to fail where every answer is of v1."""
     assert ask(review(version="v1beta1"))["allowed"]
 
 
 def test_row_17_without_a_catalogue_nothing_is_decided_and_the_caller_is_told_to_come_again() -> None:
+    """Seen to fail where it is not looked whether one is there: pods are denied, and nobody comes again."""
     recorder = PrometheusRecorder()
     waiting = client(serving=lambda: None, recorder=recorder)
     answers = [waiting.post("/mutate", data=json.dumps(review()), headers=JSON), waiting.get("/readyz")]
@@ -396,6 +409,7 @@ FAILED = (
 def test_row_19_an_exception_is_a_well_formed_denial_and_the_process_lives(
     path: str, port: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Seen to fail where the exception goes up to Flask: 500, which is no review."""
     recorder = PrometheusRecorder()
     with caplog.at_level(logging.ERROR, "webhook"):
         response = ask(review(), path, recorder=recorder, **{port: fail})
@@ -450,6 +464,7 @@ def test_metrics_say_what_was_answered_and_what_is_served() -> None:
 
 
 def test_metrics_have_one_revision_and_no_label_from_outside() -> None:
+    """Seen to fail where labels are taken as they come."""
     recorder = PrometheusRecorder()
     recorder.expose(SERVING.index)
     recorder.answered("/etc/passwd", "x", "y", 0.1)
@@ -464,7 +479,11 @@ def test_metrics_have_one_revision_and_no_label_from_outside() -> None:
 
 
 def test_row_31_classes_that_users_make_up_are_no_series() -> None:
-    """A class is a label only if it is served; of those that come and go, the first hundred are."""
+    """
+    A class is a label only if it is served; of those that come and go, the first hundred are.
+
+    Seen to fail without the bound, and where any class that a pod names is a label.
+    """
     asked = client()
     for sla_class in ("nett", "x" * 63, "net"):
         found = pod(sla_class)

@@ -312,7 +312,11 @@ def test_a_leaf_is_renewed_at_two_thirds_of_its_life_under_the_same_ca() -> None
 
 
 def test_a_ca_is_renewed_with_overlap() -> None:
-    """New and old are trusted; then a leaf of the new one comes; a day after that the old one goes."""
+    """
+    New and old are trusted; then a leaf of the new one comes; a day after that the old one goes.
+
+    Seen to fail where the old one goes as soon as the new one signs.
+    """
     world = installed()
     world.live(240)
     (old,), leaf = certificates(world.published[0]), world.leaf
@@ -579,7 +583,11 @@ events = st.tuples(st.sampled_from(STEPS), st.sampled_from(sorted(FAULTS)), st.s
 def test_through_years_of_renewals_and_faults_every_client_accepts_every_replica(
     history: list[tuple[timedelta, str, int]],
 ) -> None:
-    """Replicas half a day late, API servers half a minute, a controller that dies between two writes for days."""
+    """
+    Replicas half a day late, API servers half a minute, a controller that dies between two writes for days.
+
+    Seen to fail where an old CA goes as soon as the new one signs.
+    """
     world, dead = installed(), timedelta()
     for wait, fault, crash_after in history:
         world.now += wait

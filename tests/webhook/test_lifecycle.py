@@ -129,6 +129,7 @@ def test_row_25_sigterm_takes_readiness_away_first_and_loses_no_call_of_those_wh
 
 
 def test_row_25_a_server_that_ends_says_goodbye_on_each_kept_connection(tmp_path: Path) -> None:
+    """Seen to fail without the header."""
     with running(tmp_path, '{"drain_s": 20}') as server, closing(server.connect()) as connection:
         post(connection, body_of())
         server.process.terminate()
