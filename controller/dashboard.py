@@ -48,6 +48,11 @@ PANELS: Final = (
     Panel("How many calls wait?", [("podsla_admission_waiting", "{{pod}}")]),
     Panel("With how many bytes?", [("podsla_admission_waiting_bytes", "{{pod}}")], "bytes"),
     Panel("Which revision is served?", [("count by (revision) (podsla_catalog_info)", "{{revision}}")]),
+    Panel("Since when?", [("time() - podsla_catalog_since_timestamp_seconds", "{{pod}}")], "s"),
+    Panel("How much is written into pods?",
+          [("sum(rate(podsla_admission_patched_bytes_total[$__rate_interval]))", "answers")], "Bps"),
+    Panel("How many pods come again?",
+          [("sum(rate(podsla_admission_reinvocations_total[$__rate_interval]))", "with a record")], "reqps"),
     Panel("How many classes and sizes are served?", [
         ("max(podsla_catalog_classes)", "classes"), ("max(podsla_catalog_sizes)", "sizes"),
     ]),

@@ -39,12 +39,18 @@ class Serving:
 
 @dataclass(frozen=True, slots=True)
 class Sized:
-    """The pod gets a size: the decision, the pod as it shall be, and the operations that make it so."""
+    """
+    The pod gets a size: the decision, the pod as it shall be, and the operations that make it so.
+
+    Attributes:
+        again: It came with a record that is believed.
+    """
 
     place: Place
     pod: Mapping[str, Any]
     patch: tuple[Operation, ...]
     warnings: tuple[str, ...]
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +110,8 @@ def admit(
     if kept:
         record = render_record(decision, subject, serving.index.catalog.revision, kept)
     after = apply(pod, decision.effects, record, decision.choice.size.name, old=old, restored=subject)
-    return Sized(decision, after, diff(pod, after), tuple(map(clip, [*found, *decision.warnings])))
+    warnings = tuple(map(clip, [*found, *decision.warnings]))
+    return Sized(decision, after, diff(pod, after), warnings, again=believed is not None)
 
 
 def _news(before: Place, now: Place) -> list[str]:

@@ -146,12 +146,20 @@ def answer(environment: Environment, endpoint: str, judge: Judge, body: bytes, *
     else:
         outcome = _outcome(response)
     duration_s = environment.clock() - started
-    return Reply(text, partial(_tell, environment, endpoint, outcome, review, response, duration_s))
+    tell = partial(_tell, environment, endpoint, outcome, review, response, duration_s)
+    return Reply(text, partial(tell, len(text) if response.patch else 0))
 
 
 def _tell(
-    environment: Environment, endpoint: str, outcome: str, review: Review, response: Response, duration_s: float
+    environment: Environment,
+    endpoint: str,
+    outcome: str,
+    review: Review,
+    response: Response,
+    duration_s: float,
+    patched_bytes: int,
 ) -> None:
+    environment.recorder.changed(patched_bytes, again=response.again)
     refused_class = _refused_class(environment, review) if outcome == "refused" else ""
     environment.recorder.answered(endpoint, outcome, response.reason, duration_s, refused_class)
     _log_decision(endpoint, outcome, review, response, duration_s)

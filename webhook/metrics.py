@@ -26,6 +26,9 @@ class Recorder(Protocol):
     def answered(self, endpoint: str, outcome: str, reason: str, duration_s: float, sla_class: str = "") -> None:
         """Count one answer; *reason*, and *sla_class* if it is one that is served, only where it is a refusal."""
 
+    def changed(self, answer_bytes: int, *, again: bool) -> None:
+        """Count an answer with a patch, 0 where it has none, and whether the pod came with a record of ours."""
+
     def failed(self, kind: str) -> None:
         """Count a request that got no decision."""
 
@@ -60,12 +63,22 @@ class PrometheusRecorder:
         self._errors = Counter(
             "podsla_admission_errors", "Requests that got no decision, by kind.", ["kind"], registry=registry
         )
+        self._patched = Counter("podsla_admission_patched_bytes", "Answers that change a pod.", registry=registry)
+        self._again = Counter(
+            "podsla_admission_reinvocations",
+            "New pods that came with a record of podsla: it was called again, or they are copies.",
+            registry=registry,
+        )
+        self._since = Gauge(
+            "podsla_catalog_since_timestamp_seconds", "When the revision served was shown first.", registry=registry
+        )
         self._info = Gauge("podsla_catalog_info", "1 for the revision served.", ["revision"], registry=registry)
         self._sizes = Gauge("podsla_catalog_sizes", "Sandbox sizes served.", registry=registry)
         self._classes = Gauge("podsla_catalog_classes", "SLA classes served.", registry=registry)
         self._waiting = Gauge("podsla_admission_waiting", "Calls that wait for their answer.", registry=registry)
         self._waiting_bytes = Gauge("podsla_admission_waiting_bytes", "Their bodies.", registry=registry)
         self._classes_seen: set[str] = set()
+        self._revision = ""
         for endpoint in sorted(ENDPOINTS):
             self._duration.labels(endpoint, "allowed")  # a series that exists from the start can be alerted on
         for kind in sorted(ERRORS):
@@ -82,6 +95,11 @@ class PrometheusRecorder:
             known = sla_class if sla_class in self._classes_seen else OTHER
             self._refusals.labels(_one_of(REASONS, reason), known).inc()
 
+    def changed(self, answer_bytes: int, *, again: bool) -> None:
+        """Count an answer with a patch, and a pod that came with a record."""
+        self._patched.inc(answer_bytes)
+        self._again.inc(again)
+
     def watch_queue(self, queue: Callable[[], tuple[int, int]]) -> None:
         """Read the queue at each scrape."""
         self._waiting.set_function(lambda: queue()[0])
@@ -96,6 +114,9 @@ class PrometheusRecorder:
         self._info.clear()
         if index is not None:
             self._info.labels(index.catalog.revision).set(1)
+            if index.catalog.revision != self._revision:
+                self._revision = index.catalog.revision
+                self._since.set_to_current_time()
         self._sizes.set(len(index.catalog.sizes) if index else 0)
         self._classes.set(len(index.catalog.classes) if index else 0)
         return generate_latest(self.registry)

@@ -36,9 +36,10 @@ def respond(answer: Answer, serving: Serving) -> Response:
                 sla_class=answer.place.sla_class.name,
                 size=answer.place.choice.size.name,
                 revision=revision,
+                again=answer.again,
             )
         case Released():
-            return Response(reason=answer.why, patch=answer.patch)
+            return Response(reason=answer.why, patch=answer.patch, again=True)
         case Ignore():
             return Response(reason=answer.why)
         case Deny():

@@ -69,6 +69,7 @@ class Response:
         code: HTTP code of a refusal, as the user's client shows it.
         reason: Why it was refused or left alone: one word of a closed set.
         sla_class, size, revision: What was decided, for the audit log; "" where there is none.
+        again: The pod came with a record of ours: we were called again, or it is a copy.
     """
 
     allowed: bool = True
@@ -80,6 +81,7 @@ class Response:
     sla_class: str = ""
     size: str = ""
     revision: str = ""
+    again: bool = False
 
 
 def parse_review(body: bytes) -> Review:

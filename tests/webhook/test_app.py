@@ -463,6 +463,33 @@ def test_metrics_say_what_was_answered_and_what_is_served() -> None:
     }
 
 
+def test_metrics_say_what_is_written_and_who_comes_again() -> None:
+    """A refusal and a pod of no class change nothing; a pod that was sized before comes again, and is as it was."""
+    asked = client()
+    once = asked.post("/mutate", data=json.dumps(review()), headers=JSON)
+    for found in (pod("nett"), pod(None), patched(pod(), once.get_json()["response"])):
+        asked.post("/mutate", data=json.dumps(review(found)), headers=JSON)
+    lines = set(asked.get("/metrics").text.splitlines())
+
+    assert f"podsla_admission_patched_bytes_total {float(len(once.data))}" in lines
+    assert "podsla_admission_reinvocations_total 1.0" in lines
+
+
+def test_the_age_of_what_is_served_counts_from_when_it_is_shown_first() -> None:
+    recorder = PrometheusRecorder()
+
+    def since() -> float:
+        recorder.expose(SERVING.index)
+        return recorder.registry.get_sample_value("podsla_catalog_since_timestamp_seconds") or 0.0
+
+    first = since()
+    assert first > 0
+    assert since() == first
+    other = replace(SERVING.index, catalog=replace(SERVING.index.catalog, revision="sha256:other"))
+    recorder.expose(other)
+    assert since() > first
+
+
 def test_metrics_have_one_revision_and_no_label_from_outside() -> None:
     """Seen to fail where labels are taken as they come."""
     recorder = PrometheusRecorder()
