@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.attach import bench_attach
+from bench.golang import build
 from bench.idle import bench_idle
 from bench.proc import resident_mib
 from bench.tls import bench_tls
@@ -32,6 +33,7 @@ from catalog.load import SHIPPED_CATALOG, load_catalog, load_target
 from catalog.model import Catalog
 from catalog.reader import make_catalog
 from podsla.output import note, print_json
+from tests.cluster.state import ClusterError
 from webhook.admit import Serving, Sized, admit
 from webhook.app import Environment, create_app
 from webhook.metrics import PrometheusRecorder
@@ -229,11 +231,19 @@ def parts() -> dict[str, Callable[[], Iterator[Row]]]:
     return {
         "decision": lambda: bench_decision(catalog, lambda made: compile_index(made, target)),
         "process": lambda: bench_flask(serving),
-        "tls": lambda: bench_tls(review()),
+        "tls": lambda: bench_tls(review(), _go()),
         "memory": lambda: bench_memory(serving),
         "attach": bench_attach,
         "idle": bench_idle,
     }
+
+
+def _go() -> Path | None:
+    try:
+        return build()
+    except ClusterError as error:
+        note(f"not measured: {error}", style="warn")
+        return None
 
 
 @click.command()

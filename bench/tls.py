@@ -6,6 +6,7 @@ import statistics
 import subprocess
 import sys
 import time
+from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -17,6 +18,8 @@ from typing import Any, Final
 import orjson
 
 from bench.cluster.constant import UID
+from bench.golang import GO, fixed_class
+from catalog.keys import DOMAIN
 from webhook.certificate import issue_ca, issue_leaf
 
 HOST: Final = "127.0.0.1"
@@ -129,8 +132,13 @@ def _free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def bench_tls(review: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
-    """One worker over TLS: pods of one workload, pods that are each another, and a constant in two ways, in turn."""
+def bench_tls(review: Mapping[str, Any], go: Path | None = None) -> Iterator[tuple[str, str, str, str]]:
+    """
+    One worker over TLS, in turn: pods of one workload, pods that are each another, and a constant in two ways.
+
+    Args:
+        go: The webhook in Go, which does the same for one class that is fixed, on as many cores as there are.
+    """
     alike = orjson.dumps({**review, "request": {**review["request"], "uid": UID.decode()}})
     with TemporaryDirectory() as made, ExitStack() as stack:
         folder, ports = Path(made), (_free_port(), _free_port(), _free_port())
@@ -161,10 +169,21 @@ def bench_tls(review: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
             "constant": stack.enter_context(Caller(ports[1], ca, cycle([alike]))),
             "constant, without Flask too": stack.enter_context(Caller(ports[2], ca, cycle([alike]))),
         }
+        if go is not None:
+            port, log = _free_port(), folder / "go.log"
+            _write_class(folder)
+            stack.enter_context(serving([str(go), str(port), crt, key, str(folder / "class.json")], port, log))
+            callers[GO] = stack.enter_context(Caller(port, ca, cycle([alike])))
         yield from _rows("a second over TLS, 8 connections", _rounds(callers, lambda caller: [caller.per_s()]))
         alone = _rounds(callers, Caller.alone_us)
         yield from _rows("µs over TLS, one at a time, median", alone)
         yield from _tails("µs over TLS, one at a time, p99", alone)
+
+
+def _write_class(folder: Path) -> None:
+    answer = orjson.loads((folder / "answer.json").read_bytes())
+    patch = orjson.loads(b64decode(answer["response"]["patch"]))
+    (folder / "class.json").write_bytes(orjson.dumps(fixed_class(patch, DOMAIN)))
 
 
 def _others(alike: bytes) -> Iterator[bytes]:

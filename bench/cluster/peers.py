@@ -1,16 +1,11 @@
 """EDGE: what others do the same mutation with, for one class that is fixed: Go, Kyverno, and a policy in CEL."""
 
-import hashlib
 import json
-import os
-import shutil
 import statistics
-import subprocess
 from base64 import b64decode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import orjson
@@ -18,18 +13,14 @@ import orjson
 from bench.catalogs import replica
 from bench.cluster.create import Row, flat_out, in_turn, pooled
 from bench.cluster.kyverno import start_kyverno
-from bench.cluster.stand import CONSTANT, GO, KYVERNO, MODES, NONE, OURS, POLICY, Stand, pod_of, start_webhook
+from bench.cluster.stand import CONSTANT, KYVERNO, MODES, NONE, OURS, POLICY, Stand, pod_of, start_webhook
+from bench.golang import GO, build, fixed_class
 from bench.proc import resident_mib
 from kube.api import Resource
 from kube.kinds import PODS
-from podsla.output import note
-from tests.cluster.binaries import cache_folder
 from tests.cluster.processes import wait_ready
-from tests.cluster.state import ClusterError
 
-PEERS: Final = Path(__file__).parents[1] / "peers"
 SIDE_BY_SIDE: Final = (OURS, CONSTANT, GO, KYVERNO, POLICY, NONE)
-FLOOR: Final = "600k"  # of class net-intensive
 START_BAR_S: Final = 2.0
 POLICIES: Final = Resource("admissionregistration.k8s.io/v1", "mutatingadmissionpolicies")
 BINDINGS: Final = Resource("admissionregistration.k8s.io/v1", "mutatingadmissionpolicybindings")
@@ -115,25 +106,6 @@ def written(stand: Stand, mode: str) -> tuple[Any, ...]:
     return labels.get(f"{domain}size"), annotations.get(f"{domain}record"), resources, made["spec"].get("affinity")
 
 
-def fixed_class(patch: Sequence[Mapping[str, Any]], domain: str) -> dict[str, Any]:
-    """Make what podsla wrote into the pod of the bench a class that has that size alone."""
-    added = {each["path"]: each["value"] for each in patch if each["op"] == "add"}
-    key = domain.replace("/", "~1")
-    record = json.loads(added[f"/metadata/annotations/{key}record"])
-    figures = {name: one["offer"] for name, one in record["dimensions"].items()}
-    return {
-        "Name": record["class"],
-        "Size": record["size"],
-        "Record": added[f"/metadata/annotations/{key}record"],
-        "Domain": domain,
-        "CPU": figures["vcpu"],
-        "Memory": figures["memory"],
-        "PPS": figures["network.pps"],
-        "Floor": FLOOR,
-        "Affinity": added["/spec/affinity"],
-    }
-
-
 def policy(fixed: Mapping[str, Any], namespaces: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     Write a MutatingAdmissionPolicy and its binding that do the same, but for what CEL cannot.
@@ -181,30 +153,3 @@ def cel(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(map(cel, value)) + "]"
     return json.dumps(value)
-
-
-def build() -> Path:
-    """
-    Build the webhook in Go once; it stays beside the cluster's programs.
-
-    Raises:
-        ClusterError: There is no Go, or it cannot build it.
-    """
-    files = [PEERS / name for name in ("go.mod", "go.sum", "main.go")]
-    pinned = hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:16]
-    made = cache_folder() / "binaries" / f"peers-{pinned}" / "webhook"
-    if made.exists():
-        return made
-    note("building the webhook in Go …", style="dim")
-    go = shutil.which("go") or "/usr/local/go/bin/go"
-    made.parent.mkdir(parents=True, exist_ok=True)
-    written = made.with_suffix(f".{os.getpid()}")
-    argv = [go, "build", "-trimpath", "-ldflags", "-s -w", "-o", str(written), "."]
-    env = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOWORK": "off"}
-    try:
-        done = subprocess.run(argv, cwd=PEERS, env=env, capture_output=True, text=True, check=False)
-    except OSError as error:
-        raise ClusterError(f"cannot build {PEERS}: {error}; install Go and put it on PATH") from None
-    if done.returncode:
-        raise ClusterError(f"cannot build {PEERS}; go says:\n{done.stderr[-2000:]}")
-    return written.replace(made)

@@ -22,6 +22,7 @@ import urllib3
 from bench.__main__ import POD, commit, machine, review
 from bench.cluster.constant import UID, configuration, in_domain
 from bench.cluster.load import Server
+from bench.golang import GO
 from catalog.keys import DOMAIN
 from kube.api import Api
 from kube.kinds import MUTATING_WEBHOOKS, NAMESPACES, VALIDATING_WEBHOOKS
@@ -35,7 +36,7 @@ from tests.cluster.profile import parse_profile
 from tests.cluster.state import Cluster, Process
 
 OURS, ANOTHER, CONSTANT, NONE = "podsla", "podsla, each pod another", "constant", "no webhook"
-GO, POLICY, KYVERNO = "Go webhook", "CEL policy", "Kyverno"
+POLICY, KYVERNO = "CEL policy", "Kyverno"
 # By mode: its namespace, that namespace's labels, and the domain of its pods' keys, in place of podsla's.
 MODES: Final[Mapping[str, tuple[str, Mapping[str, str], str]]] = {
     OURS: ("bench-podsla", {}, DOMAIN),

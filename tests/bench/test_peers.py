@@ -7,7 +7,8 @@ import pytest
 
 from bench.__main__ import POD, TODAY
 from bench.cluster.kyverno import mutating_policy
-from bench.cluster.peers import cel, fixed_class, policy
+from bench.cluster.peers import cel, policy
+from bench.golang import fixed_class
 from catalog.fit import compile_index
 from catalog.load import SHIPPED_CATALOG, load_catalog, load_target
 from webhook.admit import Serving, Sized, admit
