@@ -10,7 +10,7 @@ from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
-from itertools import count, cycle
+from itertools import chain, count, cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -144,19 +144,8 @@ def bench_tls(review: Mapping[str, Any], go: Path | None = None) -> Iterator[tup
         folder, ports = Path(made), (_free_port(), _free_port(), _free_port())
         crt, key, ca = _write_pair(folder)
         python = [sys.executable, "-m"]
-        ours = [
-            *python,
-            "podsla",
-            "webhook",
-            "--address",
-            HOST,
-            "--port",
-            str(ports[0]),
-            "--tls-cert",
-            crt,
-            "--tls-key",
-            key,
-        ]
+        options = {"--address": HOST, "--port": str(ports[0]), "--tls-cert": crt, "--tls-key": key}
+        ours = [*python, "podsla", "webhook", *chain.from_iterable(options.items())]
         stack.enter_context(serving(ours, ports[0], folder / "podsla.log"))
         first = stack.enter_context(Caller(ports[0], ca, cycle([alike])))
         (folder / "answer.json").write_bytes(first.call(first.opened[0]))

@@ -65,9 +65,7 @@ class PrometheusRecorder:
         )
         self._patched = Counter("podsla_admission_patched_bytes", "Answers that change a pod.", registry=registry)
         self._again = Counter(
-            "podsla_admission_reinvocations",
-            "New pods that came with a record of podsla: it was called again, or they are copies.",
-            registry=registry,
+            "podsla_admission_reinvocations", "New pods that had a record of ours.", registry=registry
         )
         self._since = Gauge(
             "podsla_catalog_since_timestamp_seconds", "When the revision served was shown first.", registry=registry
