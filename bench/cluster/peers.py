@@ -13,14 +13,14 @@ import orjson
 from bench.catalogs import replica
 from bench.cluster.create import Row, flat_out, in_turn, pooled
 from bench.cluster.kyverno import start_kyverno
-from bench.cluster.stand import CONSTANT, KYVERNO, MODES, NONE, OURS, POLICY, Stand, pod_of, start_webhook
+from bench.cluster.stand import ANOTHER, CONSTANT, KYVERNO, MODES, NONE, OURS, POLICY, Stand, pod_of, start_webhook
 from bench.golang import GO, build, fixed_class
 from bench.proc import resident_mib
 from kube.api import Resource
 from kube.kinds import PODS
 from tests.cluster.processes import wait_ready
 
-SIDE_BY_SIDE: Final = (OURS, CONSTANT, GO, KYVERNO, POLICY, NONE)
+SIDE_BY_SIDE: Final = (OURS, ANOTHER, CONSTANT, GO, KYVERNO, POLICY, NONE)
 START_BAR_S: Final = 2.0
 POLICIES: Final = Resource("admissionregistration.k8s.io/v1", "mutatingadmissionpolicies")
 BINDINGS: Final = Resource("admissionregistration.k8s.io/v1", "mutatingadmissionpolicybindings")
