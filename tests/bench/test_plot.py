@@ -49,6 +49,17 @@ def test_peers_are_drawn_as_their_report_says() -> None:
     assert draw(report) == expected.read_text()
 
 
+FIGURES = Path(__file__).parents[2] / "docs" / "figures"
+
+
+@pytest.mark.parametrize("report", sorted(FIGURES.glob("*.json")), ids=lambda path: path.stem)
+def test_what_the_docs_show_is_drawn_of_the_report_beside_it_and_linked(report: Path) -> None:
+    picture = report.with_suffix(".svg")
+
+    assert picture.read_text() == draw(json.loads(report.read_text()))
+    assert f"](docs/figures/{picture.name})" in (FIGURES.parents[1] / "README.md").read_text()
+
+
 def test_of_reviews_those_are_drawn_that_were_measured_beside_others() -> None:
     rows = [
         {"what": "decision + patch, 10 sizes", "median": "96", "least": "90", "note": ""},
