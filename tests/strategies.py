@@ -450,6 +450,9 @@ def strip_ours(after: Pod, before: Pod) -> Pod:
         for number, _ in enumerate(before["spec"]["containers"]):
             path = ("spec", "containers", number, "resources", kind)
             _restore(left, before, path, ("cpu", "memory", *EXTENDED))
+        for number, each in enumerate(before["spec"].get("initContainers") or ()):
+            if each.get("restartPolicy") == "Always":  # a sidecar of a whole sandbox
+                _restore(left, before, ("spec", "initContainers", number, "resources", kind), ("cpu", "memory"))
     if "runtimeClassName" not in before["spec"]:
         left["spec"].pop("runtimeClassName", None)
     _cut(left, before, ("spec", "tolerations"))

@@ -39,11 +39,10 @@ def apply(
     annotations = _set_annotations(metadata.get("annotations"), effects, old, record)
     if labels is not metadata.get("labels") or annotations is not metadata.get("annotations"):
         metadata = {**metadata, "labels": labels, "annotations": annotations}
-    if spec.get("containers"):
-        spec = put(spec, "containers", _set_containers(spec["containers"], effects, old, restored))
     for group in ("containers", "initContainers"):
         if spec.get(group):
-            spec = put(spec, group, _set_variables(spec[group], effects, old))
+            containers = _set_containers(spec[group], effects, old, restored, init=group == "initContainers")
+            spec = put(spec, group, _set_variables(containers, effects, old))
     spec = _set_pod_resources(spec, effects, old, restored)
     spec = _set_affinity(spec, effects.requirements, old.requirements)
     spec = _set_tolerations(spec, effects, old)
@@ -104,8 +103,9 @@ def _set_pod_resources(spec: Fields, effects: Effects, old: Effects, restored: S
 
 
 def _set_containers(
-    containers: Sequence[Fields], effects: Effects, old: Effects, restored: Subject
+    containers: Sequence[Fields], effects: Effects, old: Effects, restored: Subject, *, init: bool
 ) -> Sequence[Fields]:
+    """Set resources of what runs beside the others: of init containers, of sidecars alone."""
     new = {write.name: write for write in effects.containers}
     before = {write.name: write for write in old.containers}
     earlier = {container.name: container for container in restored.containers}
@@ -113,7 +113,7 @@ def _set_containers(
 
     def rewrite(container: Fields) -> Fields:
         name = str(container.get("name", ""))
-        if name not in new and name not in before:
+        if (name not in new and name not in before) or (init and container.get("restartPolicy") != "Always"):
             return container
         present: Fields = container.get("resources") or {}
         write, undo, back = new.get(name, nothing), before.get(name, nothing), earlier[name]
@@ -127,7 +127,7 @@ def _set_containers(
 
 
 def _set_variables(containers: Sequence[Fields], effects: Effects, old: Effects) -> Sequence[Fields]:
-    """Resources go on containers that run, and variables on init containers too."""
+    """Set variables of all containers that have a write of them, init containers too."""
     new = {write.name: write.env for write in effects.containers if write.env}
     before = {write.name: write.env for write in old.containers if write.env}
     if not new and not before:

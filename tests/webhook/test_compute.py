@@ -96,6 +96,23 @@ def test_reserve_size_takes_all_that_a_node_of_the_size_offers() -> None:
     }
 
 
+def test_of_a_whole_size_sidecars_request_their_limits_and_init_containers_stay() -> None:
+    """Seen to fail where only containers are written: the record says more than the pod requests."""
+    asked, limited = {"cpu": "300m", "memory": "256Mi"}, {"cpu": "500m", "memory": "512Mi"}
+    side = container("side", asked, limited, restartPolicy="Always")
+    init = container("init", asked, limited)
+    on = "{resources: containers, consumers: [{by: node-labels}, {by: reservation}]}"
+
+    given = sized(pod("whole", container("main", G, G), initContainers=[init, side]), on).pod
+
+    assert [c["resources"] for c in given["spec"]["initContainers"]] == [
+        init["resources"],
+        {"requests": limited, "limits": limited},
+    ]
+    main = {"cpu": "1500m", "memory": "3584Mi", "podsla.io/pps": "475k"}  # of 2 vCPU and 4 GiB
+    assert of_containers(given) == [{"requests": main, "limits": main}]
+
+
 def test_init_containers_and_sidecars_count_as_kubernetes_counts_them() -> None:
     init = container("init", requests={"cpu": "3", "memory": "1Gi"})
     side = container("side", requests={"cpu": "1", "memory": "1Gi"}, restartPolicy="Always")
