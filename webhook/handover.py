@@ -26,6 +26,7 @@ START_S: Final = (
     150.0  # longer than it waits for its first lists; in which a new worker must listen, or the old one stays
 )
 POLL_S: Final = 0.05
+RETRY_S: Final = (1.0, 60.0)  # the first pause before another worker is tried, and the longest
 _ATTACH_CBPF: Final = 51  # SO_ATTACH_REUSEPORT_CBPF of Linux; the socket module has no name for it
 _NEWEST: Final = struct.pack("=HBBI", 0x06, 0, 0, 1)  # BPF "return 1": of two listeners the second; of one, that one
 _log: Final = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ class Stage(IntEnum):
 
 
 SIGNALS: Final = {
-    Stage.SERVING: signal.SIGRTMIN,
+    Stage.SERVING: signal.SIGURG,
     Stage.HANDING_OVER: signal.SIGUSR1,
     Stage.LEAVING: signal.SIGUSR2,
 }
@@ -113,6 +114,7 @@ class HandoverServer(MPServer):
         super().__init__(*args, **settings)
         self.handover_s, self.drain_s, self.listening = handover_s, drain_s, listening
         self.told_to_leave = False
+        self._pause_s = RETRY_S[0]
         for number in SIGNALS.values():
             signal.signal(number, signal.SIG_IGN)  # a worker inherits it until it follows them
 
@@ -133,7 +135,7 @@ class HandoverServer(MPServer):
         Replace workers. One that ended by itself is replaced at once; one that does not start replaces none.
 
         To listen is not to serve: granian reads the key after it. So the old one stays until the handover is over, and
-        serves on where the new one ended amid it; then another is tried.
+        serves on where the new one did not start, or ended amid it; after a pause another is tried.
         """
         for idx in list(workers):
             old = self.wrks[idx]
@@ -146,14 +148,27 @@ class HandoverServer(MPServer):
             if not old.is_alive():
                 continue
             if not self._listens(new):
-                _log.error("the new worker does not start, the old one serves on")
+                _log.error("the new worker does not start, the old one serves on until there is another")
                 self._end(new)
-                self.wrks[idx] = old
+                self._try_again_after(idx, old)
             elif not self._hand_over(old, new):
                 _log.error("the new worker ended, the old one serves on until there is another")
-                self.wrks[idx] = old
-                self.reload_signal = True
-                self.main_loop_interrupt.set()
+                self._try_again_after(idx, old)
+            else:
+                self._pause_s = RETRY_S[0]
+                if not new.is_alive():  # it ended when nobody looked
+                    self._replace_soon()
+
+    def _try_again_after(self, idx: int, old: Any) -> None:
+        """Have the old worker serve on, and another one tried after a pause, which grows."""
+        self.wrks[idx] = old
+        self._wait(lambda: 0.0 if self.told_to_leave or not old.is_alive() else self._pause_s)
+        self._pause_s = min(2 * self._pause_s, RETRY_S[1])
+        self._replace_soon()
+
+    def _replace_soon(self) -> None:
+        self.reload_signal = True
+        self.main_loop_interrupt.set()
 
     def _hand_over(self, old: Any, new: Any) -> bool:
         """Let *new* take the connections, and end *old*; False: *new* ended first, and *old* serves."""
