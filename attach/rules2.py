@@ -138,19 +138,17 @@ class Rules2:
         """Go over the programs once; True: something was changed, so look again."""
         attached = self._bpf.query(folder)
         with ExitStack() as held:
-            seen, stale, due = set[tuple[str, bytes]](), list[int](), list[tuple[int, str, bytes]]()
+            seen, stale, due = set[tuple[frozenset[int], bytes]](), list[int](), list[tuple[int, str, bytes]]()
             for number in reversed(attached.numbers):  # the newest is the one that its maker still knows
                 old = held.enter_context(self._bpf.opened(number))
                 program = self._bpf.read(old)
                 rules, tail = devfilter.split(program.name, program.code)
                 wanted = change(rules)
-                name = devfilter.name_of(wanted)
-                code = program.code if wanted == rules else devfilter.assemble(wanted, tail)
-                if rules and (name, code) in seen:  # the runtime made its own anew: ours says nothing more
+                if rules and (wanted, tail) in seen:  # the runtime made its own anew: ours says nothing more
                     stale.append(old)
                 elif wanted != rules and not program.has_maps:
-                    due.append((old, name, code))
-                seen.add((name, code))
+                    due.append((old, devfilter.name_of(wanted), devfilter.assemble(wanted, tail)))
+                seen.add((wanted, tail))
             for old in stale:  # first: a replacement needs room for one more
                 self._bpf.detach(folder, old)
             for old, name, code in due:

@@ -7,6 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
+
 from attach.bpf import Bpf
 from attach.cgroup import Hierarchy
 from attach.model import CgroupVersion, DeviceNode, Target
@@ -39,6 +41,8 @@ def stand_ins() -> tuple[DeviceNode, DeviceNode, DeviceNode]:
             continue
         finally:
             path.unlink()
+    if len(opening) < 3:
+        pytest.fail(f"fewer than three of the devices {CANDIDATES} open on this machine; no other stands for a GPU")
     (one, two, three) = opening[:3]  # the folder of the second has to be made
     return DeviceNode("/dev/gpu0", *one), DeviceNode("/dev/gpus/1", *two), DeviceNode("/dev/gpuctl", *three)
 
