@@ -1,5 +1,6 @@
 """What became of an edit of a catalogue, and how its status says so. Pure."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -66,7 +67,7 @@ def status_of(verdict: Verdict, thing: Object, now: datetime) -> dict[str, Any]:
     """
     Write what became of an edit as a JSON merge patch of the object's status; empty where the status says so already.
 
-    A sentence that alone is new, as one that counts pods often is, waits for whoever writes the counts.
+    Where only numbers of its sentence are new, as of one that counts pods, that waits for whoever writes the counts.
 
     Args:
         now: In UTC; when the condition changed, if it did.
@@ -97,9 +98,12 @@ def condition_of(verdict: Verdict, thing: Object) -> dict[str, Any]:
 
 
 def is_said(condition: Mapping[str, Any], conditions: Iterable[Object]) -> bool:
-    """Tell whether conditions say all of one, but perhaps for its sentence."""
-    word = condition.keys() - {"message"}
-    return any(all(one.get(key) == condition[key] for key in word) for one in conditions)
+    """Tell whether conditions say all of one, but perhaps for the numbers in its sentence."""
+    return any(_without_numbers(one, condition) == _without_numbers(condition, condition) for one in conditions)
+
+
+def _without_numbers(one: Object, keys: Iterable[str]) -> dict[str, Any]:
+    return {key: re.sub(r"\d+", "", str(one.get(key))) if key == "message" else one.get(key) for key in keys}
 
 
 def settled(thing: Object, verdict: Verdict) -> Object:

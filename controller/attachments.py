@@ -109,8 +109,8 @@ class Attachments:
     def _advance(self, uid: str) -> None:
         """Carry out one write after the other, until there is none, or another writes too."""
         step = Step(self, *self._read[uid])
-        if step.attachment.spec.models and not step.attachment.with_agent and self.serving.current() is None:
-            return  # which label names the model of a node is not known yet
+        if not step.attachment.with_agent and self.serving.current() is None:
+            return  # neither budgets nor the label that names the model of a node are known yet
         for _ in range(MOST_STEPS):
             action = decide(step.attachment, step.seen())
             if isinstance(action, Idle):

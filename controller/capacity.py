@@ -43,12 +43,16 @@ class Capacity:
         self.held: tuple[Held, ...] = ()
         self.started: tuple[Started, ...] = ()
         self._unknown = set[str]()  # types that were told of
+        self._waiting, self._told_waiting = (
+            tuple[str, ...](),
+            False,
+        )  # catalogues that were not judged in the last round
         self._tried: dict[str, _Tried] = {}  # by node
         self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="capacity")
 
     def reconcile(self) -> bool:
         """Bring up to AT_ONCE nodes to what they offer; False where more are left."""
-        judged, served = self.serving.judged, self.serving.current()
+        judged, served = self._judged(), self.serving.current()
         if served is None:
             return True
         nodes = self.world.nodes.items()
@@ -62,6 +66,18 @@ class Capacity:
         todo = [patch for patch in wanted if patch.node not in self._tried]
         self._write_all(todo[:AT_ONCE], served)
         return len(todo) <= AT_ONCE
+
+    def _judged(self) -> bool:
+        """Ask whether all catalogues were judged; one that waits for it for more than a round is told of, once."""
+        waiting = self.serving.unjudged()
+        if waiting and waiting == self._waiting and not self._told_waiting:
+            _log.warning(
+                "nothing is taken from nodes until these catalogues are judged",
+                extra={"fields": {"catalogs": waiting[:20]}},
+            )
+        self._told_waiting = bool(waiting) and waiting == self._waiting
+        self._waiting = waiting
+        return not waiting
 
     def _tell(self, due: Plan, nodes: int) -> None:
         """Note what nodes hold, by all of their pods where these were listed; say which types nobody knows, once."""

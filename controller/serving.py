@@ -48,7 +48,14 @@ class Serving:
         What one that was restored without its status says is missing from what serves for a moment, and nothing is to
         be taken away for want of it. It is asked before `current`, which must have seen no less.
         """
-        return all((thing.get("status") or {}).get("observedGeneration") for thing in self.world.catalogs.items())
+        return not self.unjudged()
+
+    def unjudged(self) -> tuple[str, ...]:
+        """Name the catalogues that were not judged yet."""
+        things = self.world.catalogs.items()
+        return tuple(
+            thing["metadata"]["name"] for thing in things if not (thing.get("status") or {}).get("observedGeneration")
+        )
 
     def _target_waits(self) -> bool:
         """Whether the first target is about to be accepted, as after a restore without ControllerRevisions."""

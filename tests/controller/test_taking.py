@@ -44,13 +44,15 @@ class Site:
         self.nodes: dict[str, dict[str, Any]] = {}
         self.overlays: dict[str, Object] = {}
         self.pods: list[dict[str, Any]] = []
-        self.watched = 0  # of the pods, the first so many have a size
         self.target = {"metadata": {"name": "podsla-target", "namespace": "podsla-system"}, "data": {}}
         for name, spec in specs.items():
             self.write(name, spec)
         self.aim(WHOLE)
         self.watches = SimpleNamespace(
-            api=self, namespace="podsla-system", runtime_classes=Watch(), bound=lambda: self.bound(self.watched)
+            api=self,
+            namespace="podsla-system",
+            runtime_classes=Watch(),
+            bound=list,  # no pod has a size
         )
         self.capacity = self.start()
 
