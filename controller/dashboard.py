@@ -7,6 +7,7 @@ from typing import Any, Final
 
 COLUMNS: Final = 3
 WIDTH, HEIGHT = 8, 7
+_LED: Final = "and on (pod) (podsla_controller_leading == 1)"  # who led before keeps what it saw last
 _SOURCE: Final = {"type": "prometheus", "uid": "${source}"}
 
 
@@ -48,8 +49,8 @@ PANELS: Final = (
     Panel("How many calls wait?", [("podsla_admission_waiting", "{{pod}}")]),
     Panel("With how many bytes?", [("podsla_admission_waiting_bytes", "{{pod}}")], "bytes"),
     Panel("Which revision is served?", [("count by (revision) (podsla_catalog_info)", "{{revision}}")]),
-    Panel("Since when?", [("time() - podsla_catalog_since_timestamp_seconds", "{{pod}}")], "s"),
-    Panel("How much is written into pods?",
+    Panel("Since when, by worker?", [("time() - podsla_catalog_since_timestamp_seconds", "{{pod}}")], "s"),
+    Panel("How large are answers that change a pod?",
           [("sum(rate(podsla_admission_patched_bytes_total[$__rate_interval]))", "answers")], "Bps"),
     Panel("How many pods come again?",
           [("sum(rate(podsla_admission_reinvocations_total[$__rate_interval]))", "with a record")], "reqps"),
@@ -70,9 +71,9 @@ PANELS: Final = (
         ("max by (state) (podsla_gpu_warm)", "kept ready: {{state}}"),
     ]),
     Panel("How many GPUs does each namespace hold?",  # the fall at midnight is a counter's that began anew
-          [("max by (namespace) (rate(podsla_gpu_held_seconds[$__rate_interval]))", "{{namespace}}")]),
+          [(f"max by (namespace) (rate(podsla_gpu_held_seconds[$__rate_interval]) {_LED})", "{{namespace}}")]),
     Panel("How many GPU-minutes has each held today?",
-          [("max by (namespace) (podsla_gpu_held_seconds) / 60", "{{namespace}}")]),
+          [(f"max by (namespace) (podsla_gpu_held_seconds {_LED}) / 60", "{{namespace}}")]),
     Panel("How long did they wait for it?", [(_time(0.5, "podsla_gpu_wait_seconds"), "one in two"),
                                              (_time(0.99, "podsla_gpu_wait_seconds"), "one in a hundred")], "s"),
     Panel("How long does a step of the agent take?",

@@ -1,6 +1,7 @@
 """EDGE: what is counted, behind the port `Recorder`; its real side keeps a Prometheus registry of its own."""
 
 from collections.abc import Callable
+from math import nan
 from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -63,12 +64,16 @@ class PrometheusRecorder:
         self._errors = Counter(
             "podsla_admission_errors", "Requests that got no decision, by kind.", ["kind"], registry=registry
         )
-        self._patched = Counter("podsla_admission_patched_bytes", "Answers that change a pod.", registry=registry)
+        self._patched = Counter(
+            "podsla_admission_patched_bytes", "Bytes of answers that change a pod.", registry=registry
+        )
         self._again = Counter(
             "podsla_admission_reinvocations", "New pods that had a record of ours.", registry=registry
         )
         self._since = Gauge(
-            "podsla_catalog_since_timestamp_seconds", "When the revision served was shown first.", registry=registry
+            "podsla_catalog_since_timestamp_seconds",
+            "When this worker was first asked while it served its revision.",
+            registry=registry,
         )
         self._info = Gauge("podsla_catalog_info", "1 for the revision served.", ["revision"], registry=registry)
         self._sizes = Gauge("podsla_catalog_sizes", "Sandbox sizes served.", registry=registry)
@@ -115,6 +120,8 @@ class PrometheusRecorder:
             if index.catalog.revision != self._revision:
                 self._revision = index.catalog.revision
                 self._since.set_to_current_time()
+        else:
+            self._since.set(nan)
         self._sizes.set(len(index.catalog.sizes) if index else 0)
         self._classes.set(len(index.catalog.classes) if index else 0)
         return generate_latest(self.registry)
