@@ -40,8 +40,8 @@ def test_every_command_prints_what_is_written(
     assert README.read_text() == expected
 
 
-def test_every_figure_of_a_cluster_is_one_that_make_prints() -> None:
-    """What the README names by its module is a part of one target, whose help says how long it takes."""
+def test_every_bench_of_a_cluster_that_the_readme_names_is_run_by_make() -> None:
+    """What the README names by its module is a part of one target."""
     named = set(re.findall(r"-m bench\.(\w+)", README.read_text()))
     env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE") and name != "MFLAGS"}
     made = subprocess.run(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -53,11 +54,17 @@ FIGURES = Path(__file__).parents[2] / "docs" / "figures"
 
 
 @pytest.mark.parametrize("report", sorted(FIGURES.glob("*.json")), ids=lambda path: path.stem)
-def test_what_the_docs_show_is_drawn_of_the_report_beside_it_and_linked(report: Path) -> None:
+def test_what_the_docs_show_is_drawn_of_the_report_beside_it(report: Path) -> None:
     picture = report.with_suffix(".svg")
 
     assert picture.read_text() == draw(json.loads(report.read_text()))
-    assert f"](docs/figures/{picture.name})" in (FIGURES.parents[1] / "README.md").read_text()
+
+
+def test_every_picture_that_the_readme_shows_is_there() -> None:
+    linked = re.findall(r"\]\(docs/figures/([^)]+)\)", (FIGURES.parents[1] / "README.md").read_text())
+
+    assert linked
+    assert {*linked} <= {path.name for path in FIGURES.glob("*.svg")}
 
 
 def test_of_reviews_those_are_drawn_that_were_measured_beside_others() -> None:

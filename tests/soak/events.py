@@ -175,7 +175,10 @@ def _sizes_under(stand: Stand, port: int, ahead: timedelta) -> bool:
     """
     with closing(connect(port)) as connection:
         assert size_of(post(connection, body_of(found=pod("net-intensive"), namespace=HOME)))
-    newest = json.loads(stand.cluster.log(stand.replicas[port].name).read_text().splitlines()[-1])
+    text = stand.cluster.log(stand.replicas[port].name).read_text()
+    if not text.endswith("\n"):
+        return False  # a line that is being written
+    newest = json.loads(text.splitlines()[-1])
     told = datetime.fromisoformat(newest["time"]) - datetime.now(UTC)
     return "uid" in newest and abs(told - ahead) < timedelta(minutes=1)
 

@@ -66,9 +66,11 @@ def full(port: int) -> Iterator[None]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     with ExitStack() as opened:
+        calls = []
         for _ in range(MAX_CALLS):
             plain = opened.enter_context(socket.create_connection((LOOPBACK, port)))
-            call = opened.enter_context(context.wrap_socket(plain))
+            calls.append(opened.enter_context(context.wrap_socket(plain)))
+        for call in calls:  # each ends 10 s after its head, so all of them begin together
             call.sendall(HEAD + b"Content-Length: 1000\r\n\r\n{")
         yield
 
@@ -83,9 +85,13 @@ def test_a_pod_that_finds_the_queue_full_is_sent_again_by_the_api_server_and_get
     def refused() -> float:
         return user.metrics(beside, "webhook")['podsla_admission_errors_total{kind="overloaded"}']
 
+    def waiting() -> float:
+        return user.metrics(beside, "webhook")["podsla_admission_waiting"]
+
     before = refused()
     with ThreadPoolExecutor(1) as pool:
         with full(beside.ports["podsla-webhook"]):
+            eventually(lambda: waiting() >= MAX_CALLS, "the queue is full")
             asked = pool.submit(user.api.call, "POST", PODS.path(where), {}, pod_of(OURS))
             eventually(lambda: refused() > before, "it is told to come again")
         assert is_sized(asked.result())

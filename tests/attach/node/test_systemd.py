@@ -241,12 +241,13 @@ def test_killed_at_every_point_of_an_attach_and_of_a_release(
     container, gpu = systemd.find(web.target), world.devices[0]
     assert container is not None
     before = systemd.listed(container)
+    lines = {f"/dev/char/{each.major}:{each.minor} rw" for each in (gpu, world.companion)}
     for number in count(1):
         lent = agents.wish(web, f"u{number}", "GPU-0")
         died = agents.die(number, lent)
         agents.run(lent)
         assert (agents.state(lent.uid), web.opens(gpu.path)) == (State.ATTACHED, 0), number
-        assert systemd.listed(container) == before | {f"/dev/char/{gpu.major}:{gpu.minor} rw"}, number
+        assert systemd.listed(container) == before | lines, number
         died_again = agents.die(number)
         agents.run()
         assert (agents.state(lent.uid), web.opens(gpu.path)) == (None, errno.ENOENT), number
