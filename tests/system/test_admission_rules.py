@@ -261,8 +261,10 @@ def admission_of(cluster: Cluster, namespace: str) -> Mapping[str, str]:
 def test_where_it_fails_open_a_pod_is_created_without_a_size_while_it_is_gone_and_that_is_told(
     user: User, beside: Cluster, namespace: Namespace
 ) -> None:
-    made = namespace()
+    made, before = namespace(), namespace()
     with gone(beside):
+        # The API server takes a new policy up on its own time.
+        eventually(lambda: UNSIZED in user.apply(small(before), "--dry-run=server").stderr, "the policy is in force")
         done = user.apply(small(made))
     assert (done.returncode, done.stderr) == (0, f"Warning: {UNSIZED}\n")
     assert SIZE not in (user.api.get(PODS, "web", made) or {})["metadata"].get("labels", {})
