@@ -213,7 +213,7 @@ def machine() -> str:
         platform.processor(),
     )
     python = f"Python {platform.python_version()} ({platform.python_compiler()})"
-    return f"{os.cpu_count()} x {model}, {platform.system()} {platform.release()}, {python}"
+    return f"{os.cpu_count()} x {model}, {platform.system()} {platform.release().partition('-')[0]}, {python}"
 
 
 def commit() -> str:
