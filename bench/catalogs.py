@@ -16,7 +16,7 @@ import click
 import orjson
 
 from bench.__main__ import POD, review
-from bench.cluster.stand import Stand, facts, is_ready, stand
+from bench.cluster.stand import Stand, facts, stand
 from bench.proc import resident_mib
 from bench.tls import Caller
 from catalog.keys import CLASS
@@ -24,6 +24,7 @@ from kube.kinds import MUTATING_WEBHOOKS, NAMESPACES
 from podsla.output import note, print_json, print_table, say
 from tests.cluster.install import PODSLA, ROOT, service_account_kubeconfig
 from tests.cluster.network import LOOPBACK, free_ports
+from tests.cluster.probe import is_ready
 from tests.cluster.processes import start, stop, wait_ready
 from tests.cluster.state import Process
 
@@ -165,7 +166,7 @@ def replica(stand: Stand) -> Iterator[tuple[int, Process, float]]:
     began_s = time.perf_counter()
     process = start(cluster, f"more-{port}", argv, cwd=ROOT)
     try:
-        while not is_ready(port, "/readyz"):
+        while not is_ready(port):
             if time.perf_counter() - began_s > _DEADLINE_S:
                 raise click.ClickException(f"a replica is not ready within {_DEADLINE_S:g} s")
             time.sleep(_LOOK_EVERY_S)

@@ -7,13 +7,14 @@ from typing import Any, Final
 
 import yaml
 
-from bench.cluster.stand import Stand, is_ready
+from bench.cluster.stand import Stand
 from kube.api import Resource
 from kube.kinds import CONFIG_MAPS, NAMESPACES
 from podsla.output import note
 from tests.cluster.binaries import ensure
 from tests.cluster.network import LOOPBACK, free_ports
 from tests.cluster.pins import KYVERNO_CRDS
+from tests.cluster.probe import is_ready
 from tests.cluster.processes import start, wait_ready
 
 NAME: Final = "kyverno"

@@ -3,14 +3,12 @@
 import json
 import os
 import platform
-import ssl
 import subprocess
 import time
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPSConnection
 from importlib.metadata import version
 from itertools import count, repeat
 from pathlib import Path
@@ -146,18 +144,6 @@ def start_webhook(stand: Stand, mode: str, program: Sequence[str | Path], file: 
     bundle = b64encode((cluster.pki / "ca.crt").read_bytes()).decode()
     stand.api.create(MUTATING_WEBHOOKS, configuration(ours, name, url, bundle, labels))
     return took_s
-
-
-def is_ready(port: int, path: str) -> bool:
-    """Whether a server on this machine answers there with 200, whatever certificate it shows."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with closing(HTTPSConnection(LOOPBACK, port, context=context, timeout=1.0)) as connection:
-        try:
-            connection.request("GET", path)
-            return connection.getresponse().status == 200
-        except (OSError, HTTPException):
-            return False
 
 
 def ask_once(stand: Stand) -> bytes:

@@ -1,17 +1,15 @@
 """EDGE: routes connections to the replicas that are ready, as a Service does; none is moved, none is tried twice."""
 
 import asyncio
-import ssl
 import threading
-from contextlib import closing, suppress
-from http.client import HTTPException, HTTPSConnection
+from contextlib import suppress
 from itertools import count
 from typing import Final
 
 from tests.cluster.network import LOOPBACK
+from tests.cluster.probe import is_ready
 
 PROBE_S: Final = 0.5
-TIMEOUT_S: Final = 1.0
 _CHUNK: Final = 1 << 16
 
 
@@ -81,20 +79,3 @@ async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
             await sink.drain()
     with suppress(OSError):
         sink.write_eof() if sink.can_write_eof() else sink.close()
-
-
-def connect(port: int) -> HTTPSConnection:
-    """Connect to a replica as the kubelet does, which checks no certificate."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return HTTPSConnection(LOOPBACK, port, context=context, timeout=TIMEOUT_S)
-
-
-def is_ready(port: int) -> bool:
-    """Probe a replica."""
-    with closing(connect(port)) as connection:
-        try:
-            connection.request("GET", "/readyz")
-            return connection.getresponse().status == 200
-        except (OSError, HTTPException):
-            return False

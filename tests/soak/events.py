@@ -21,7 +21,7 @@ from kube.kinds import SECRETS, SPEC_CATALOGS
 from tests.builders import pod
 from tests.cluster.install import NAMESPACE, PODSLA
 from tests.cluster.network import LOOPBACK
-from tests.soak.balancer import connect
+from tests.cluster.probe import connect
 from tests.soak.clock import COMPILER, Clock
 from tests.soak.stand import HOME, WAIT_S, Stand
 from tests.waiting import eventually

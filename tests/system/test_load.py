@@ -2,7 +2,6 @@
 
 import json
 import socket
-import ssl
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -20,6 +19,7 @@ from catalog.quantity import parse_integer
 from kube.kinds import NODES, PODS
 from tests.cluster.network import LOOPBACK
 from tests.cluster.nodes import nodes
+from tests.cluster.probe import unchecked
 from tests.cluster.state import Cluster
 from tests.system.user import User
 from tests.waiting import eventually
@@ -63,8 +63,7 @@ def serves(user: User, where: str) -> None:
 @contextmanager
 def full(port: int) -> Iterator[None]:
     """Have as many calls wait as there is room for: their bodies have begun, and do not end."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context = unchecked()
     with ExitStack() as opened:
         calls = []
         for _ in range(MAX_CALLS):
