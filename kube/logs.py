@@ -27,6 +27,8 @@ class JsonLines(logging.Formatter):
 
 def log_to_stdout() -> None:
     """Send our own log, and nobody else's, to standard output as JSON lines."""
+    logging._srcfile = None  # no line says where it was logged, so nobody looks it up
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonLines())
     for name in OURS:

@@ -25,13 +25,16 @@ def test_a_pod_gets_what_it_would_get_from_a_replica_that_decided_nothing_yet(
 ) -> None:
     """Also when it comes again, changed by what it was given."""
     busy = Serving(compile_index(catalog, target))
-    for _ in range(2):
+    for _ in range(3):
         answers = [admit(each, {}, busy, TODAY) for each in several]
         for each in [*several, *(answer.pod for answer in answers if isinstance(answer, Sized))]:
             assert admit(each, {}, busy, TODAY) == admit(each, {}, Serving(busy.index), TODAY)
 
 
 def asked(serving: Serving, given: Any, day: int = 0, **labels: str) -> Answer:
+    """The answer to the third of pods that are alike: the second is kept, if any is."""
+    for _ in range(2):
+        admit(given, labels, serving, TODAY + timedelta(days=day))
     return admit(given, labels, serving, TODAY + timedelta(days=day))
 
 
@@ -76,6 +79,23 @@ def test_it_keeps_a_bounded_number_of_decisions(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_pod_of_thousands_of_containers_is_decided_and_not_kept() -> None:
     serving = Serving(index())
+    assert isinstance(asked(serving, pod("plain")), Sized)
+    assert len(serving.memo) == 1
     many = pod("plain", *(container(f"container-number-{number}") for number in range(1000)))
     assert isinstance(asked(serving, many), Sized)
+    assert len(serving.memo) == 1
+
+
+def test_a_pod_that_has_no_other_is_not_kept() -> None:
+    serving = Serving(index())
+    for number in range(2):
+        assert isinstance(admit(pod("plain", container(f"c{number}")), {}, serving, TODAY), Sized)
     assert len(serving.memo) == 0
+
+
+def test_it_forgets_whom_it_met_before_these_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memo, "MAX_MET", 3)
+    serving = Serving(index())
+    for number in range(10):
+        admit(pod("plain", container(f"c{number}")), {}, serving, TODAY)
+        assert 1 <= len(serving.memo._met) <= 3
