@@ -27,6 +27,7 @@ class Pod:
         why: What its status says of the reason for that, or of its not being scheduled.
         default_container: That of its annotation; "" where it has none.
         demands: Per container, in order: name, and what it requests by resource.
+        init_containers: Names of those that run before them, or beside them as sidecars.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Pod:
     default_container: str
     demands: tuple[tuple[str, Mapping[str, Any]], ...]
     tolerations: tuple[Any, ...]
+    init_containers: tuple[str, ...] = ()
 
     @property
     def ended(self) -> bool:
@@ -81,6 +83,7 @@ def read_pod(thing: Object) -> Pod:
             for container in spec.get("containers") or ()
         ),
         tolerations=tuple(spec.get("tolerations") or ()),
+        init_containers=tuple(container["name"] for container in spec.get("initContainers") or ()),
     )
 
 

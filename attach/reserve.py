@@ -227,8 +227,9 @@ def _over(attachment: Attachment, seen: Seen) -> Condition | None:
 def _never(attachment: Attachment, target: Pod, node: Node | None) -> Condition | None:
     """Say why it can never be had, whoever gives back a GPU."""
     spec = attachment.spec
-    if spec.container and spec.container not in target.containers:
-        message = f"pod {spec.pod_name} has no container {spec.container}; {nearest(spec.container, target.containers)}"
+    known = (*target.containers, *target.init_containers)
+    if spec.container and spec.container not in known:
+        message = f"pod {spec.pod_name} has no container {spec.container}; {nearest(spec.container, known)}"
         return Condition(Type.FAILED, True, "NoSuchContainer", message)
     if node is None:
         return None

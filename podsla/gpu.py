@@ -373,8 +373,11 @@ class Borrow:
         children: Those of `Popen` and `run`.
     """
 
-    def __init__(self, api: Any, pod: Pod, spec: Object, timeout: float, on_wait: Any, on_revoke: Any) -> None:
-        self.name = f"{pod.name[:50].rstrip('-.')}-{secrets.token_hex(4)}"
+    def __init__(
+        self, api: Any, pod: Pod, name: str, spec: Object, timeout: float, on_wait: Any, on_revoke: Any
+    ) -> None:
+        self._named = bool(name)
+        self.name = name or f"{pod.name[:50].rstrip('-.')}-{secrets.token_hex(4)}"
         self.uuids: tuple[str, ...] = ()
         self._api, self._pod, self._spec, self._timeout = api, pod, dict(spec), timeout
         self._on_wait, self._on_revoke = on_wait, on_revoke
@@ -424,7 +427,7 @@ class Borrow:
             try:
                 self._api.call("POST", self._path(), body)
             except Refused as error:
-                if error.reason == "AlreadyExists" and pause_s != BACK_OFF_S[0]:
+                if error.reason == "AlreadyExists" and (self._named or pause_s != BACK_OFF_S[0]):
                     return  # an earlier try arrived, and its answer was lost
                 if not may_pass(error) or time.monotonic() + pause_s > end_s or _cancelled.get().wait(pause_s):
                     raise
@@ -690,6 +693,7 @@ def borrow(
     lease: int = 300,
     grace: int = 30,
     policy: str = "Wait",
+    name: str = "",
     on_wait: Callable[[str], object] | None = None,
     on_revoke: Callable[[Revoked], object] | None = None,
     api: Any = None,
@@ -705,6 +709,7 @@ def borrow(
         lease: Seconds after which they go where this process is gone; it is renewed while this process lives.
         grace: Seconds that a child has to end when they are taken back.
         policy: What becomes of processes that keep them open after that: "Wait" or "Terminate".
+        name: Of the attachment; one that is there already is taken up. Default: the pod's, and some letters.
         on_wait: Told in a line whenever what is waited for changes; default: the log.
         on_revoke: Told, in another thread, that they are taken back.
         api: The API server; default: that of the pod.
@@ -720,7 +725,7 @@ def borrow(
         "gracePeriodSeconds": grace, "detachPolicy": policy, **({"container": container} if container else {}),
     }  # fmt: skip
     on_wait = on_wait or functools.partial(_log.info, "%s")
-    return Borrow(api, pod or api.pod(), spec, timeout, on_wait, on_revoke)
+    return Borrow(api, pod or api.pod(), name, spec, timeout, on_wait, on_revoke)
 
 
 def call(fn: Callable[..., T], *args: Any, count: int = 1, kwargs: Object | None = None, **options: Any) -> T:

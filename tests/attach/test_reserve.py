@@ -387,3 +387,17 @@ def test_nothing_ends_while_a_node_may_hold_it(
         assert thing.is_finished
         assert world.noted
         assert held is None or held.attachment != thing.uid
+
+
+def test_an_init_container_may_borrow_and_a_typo_of_its_name_is_told() -> None:
+    """It runs before the others, as a phase of their work."""
+    thing = {"metadata": {"name": "eval-x7k2p"}, "spec": {"initContainers": [{"name": "infer"}], "containers": []}}
+    target = pod(init_containers=read_pod(thing).init_containers)
+
+    known = decide(asked(spec={"container": "infer"}), seen(target=target))
+    typo = decide(asked(spec={"container": "infre"}), seen(target=target))
+
+    assert isinstance(known, Report)
+    assert dict(known.fields)["container"] == "infer"
+    assert isinstance(typo, Report)
+    assert [(c.reason, "did you mean infer?" in c.message) for c in typo.conditions] == [("NoSuchContainer", True)]
