@@ -7,6 +7,7 @@ DOMAIN: Final = "podsla.io/"
 # What users write on a pod.
 CLASS: Final = f"{DOMAIN}class"
 GPU: Final = f"{DOMAIN}gpu"
+GPU_PHASE: Final = f"{DOMAIN}gpu-phase"
 MIN_PREFIX: Final = f"{DOMAIN}min-"
 
 # What users write on a namespace.
@@ -20,6 +21,7 @@ ALLOW_REMOVAL: Final = f"{DOMAIN}allow-removal"
 # What we write on a pod.
 RECORD: Final = f"{DOMAIN}record"
 SIZE: Final = f"{DOMAIN}size"
+GPU_PHASE_CONTAINER: Final = "podsla-gpu-phase"  # and the volume that it shares with the phase
 
 # What we write on the ControllerRevisions that keep what was accepted.
 CATALOG: Final = f"{DOMAIN}catalog"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
-from catalog.keys import DOMAIN, MIRROR_POD, PLACEHOLDER, RECORD, SIZE
+from catalog.keys import DOMAIN, GPU_PHASE, GPU_PHASE_CONTAINER, MIRROR_POD, PLACEHOLDER, RECORD, SIZE
 from catalog.quantity import QuantityError, parse_cpu_m, parse_integer
 
 Texts: TypeAlias = tuple[tuple[str, str], ...]
@@ -69,6 +69,7 @@ class Subject:
         limits_written: Those of `LIMIT_ANNOTATIONS` that the pod carries.
         pod_requests: Pod-level requests, with pod_limits; empty on a pod that has none.
         claims: Volumes that are persistent volume claims.
+        commands: Of a pod with a GPU phase, the containers that do not leave their command to their image.
     """
 
     keys: Texts = ()
@@ -80,6 +81,7 @@ class Subject:
     overhead: Texts = ()
     runtime_class: str | None = None
     claims: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
     daemonset: bool = False
     bound: bool = False
     windows: bool = False
@@ -135,6 +137,7 @@ def read_pod(pod: Mapping[str, Any]) -> Subject:
         overhead=_texts(spec.get("overhead"), "spec.overhead"),
         runtime_class=spec.get("runtimeClassName") or None,
         claims=tuple(str(v.get("name")) for v in volumes if _is_claim(v)) if volumes else (),
+        commands=_commands(spec) if GPU_PHASE in annotations else (),
         daemonset=bool(owners) and any(_is_daemonset(owner) for owner in owners),
         bound=bool(spec.get("nodeName")),
         windows=operating_system == "windows",
@@ -187,6 +190,21 @@ def _containers(spec: Mapping[str, Any], group: str) -> Iterable[Container]:
         except PodError as error:
             raise PodError(f"spec.{group}[{index}]: {error}") from None
         yield Container(str(fields.get("name", "")), kind, requests, limits, env)
+
+
+def _commands(spec: Mapping[str, Any]) -> tuple[str, ...]:
+    """Name the containers that say their command; check the form of all that a GPU phase adds to."""
+    for volume in list_at(spec.get("volumes"), "spec.volumes"):
+        mapping_at(volume, "spec.volumes[]")
+    found = []
+    for group in ("initContainers", "containers"):
+        for raw in list_at(spec.get(group), f"spec.{group}"):
+            name = str(raw.get("name", ""))
+            for mount in list_at(raw.get("volumeMounts"), f"volumeMounts of container {name}"):
+                mapping_at(mount, f"volumeMounts[] of container {name}")
+            if list_at(raw.get("command"), f"command of container {name}") and name != GPU_PHASE_CONTAINER:
+                found.append(name)
+    return tuple(found)
 
 
 def _variables(value: Any) -> Texts:

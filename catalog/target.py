@@ -123,6 +123,7 @@ class TargetGpu:
     Attributes:
         libraries: What borrowers get for the driver's libraries; None: nothing, their images have them.
         runtime_class: The RuntimeClass that brings them, where one does.
+        phase_image: podsla's image, which borrows beside a GPU phase; None: no container can be one.
     """
 
     resource: str
@@ -131,6 +132,7 @@ class TargetGpu:
     seats_percent: int = 140
     libraries: Libraries | None = None
     runtime_class: str = NVIDIA
+    phase_image: str | None = None
 
     def spellings(self, models: Sequence[str]) -> tuple[str, ...]:
         """Find the label values of *models* (none: of all); a model that this target cannot spell adds none."""

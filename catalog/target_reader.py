@@ -85,6 +85,7 @@ TARGET: Final = Rules(
                         "seatsPerGPUPercent": integer(default=140),
                         "gpuLibraries": text(allowed=[one.value for one in Libraries]),
                         "runtimeClassName": text(),
+                        "phaseImage": text(empty=False),
                     }
                 ),
             },
@@ -209,4 +210,5 @@ def _read_gpu(fields: Mapping[str, Any]) -> TargetGpu:
         seats_percent=fields["seatsPerGPUPercent"],
         libraries=Libraries(fields["gpuLibraries"]) if "gpuLibraries" in fields else None,
         runtime_class=fields.get("runtimeClassName", NVIDIA),
+        phase_image=fields.get("phaseImage"),
     )

@@ -10,6 +10,7 @@ from catalog.keys import RECORD, SIZE
 from catalog.model import Requirement
 from catalog.pod import REQUIRED, Subject, Texts
 from webhook.decision import ContainerWrite, Effects
+from webhook.phase import set_phase
 from webhook.undo import same_quantity
 
 Fields = Mapping[str, Any]
@@ -43,6 +44,7 @@ def apply(
         if spec.get(group):
             containers = _set_containers(spec[group], effects, old, restored, init=group == "initContainers")
             spec = put(spec, group, _set_variables(containers, effects, old))
+    spec = set_phase(spec, effects.phase, old.phase)
     spec = _set_pod_resources(spec, effects, old, restored)
     spec = _set_affinity(spec, effects.requirements, old.requirements)
     spec = _set_tolerations(spec, effects, old)

@@ -21,7 +21,7 @@ from catalog.dimension import (
     render_lacking,
 )
 from catalog.fit import Index
-from catalog.keys import CLASS, DEFAULT_CLASS, GPU, GPU_ON_DEMAND, OPT_OUT
+from catalog.keys import CLASS, DEFAULT_CLASS, GPU, GPU_ON_DEMAND, GPU_PHASE, OPT_OUT
 from catalog.model import Reserve, SlaClass
 from catalog.pod import Subject, Texts
 from catalog.problems import nearest
@@ -30,20 +30,27 @@ from catalog.target import Mechanism, Runtime, Target
 from webhook.compute import raised_floor
 from webhook.decision import Decision, Deny, Ignore, Place, Reason, Skip, clip
 from webhook.effects import Granted, annotations, effects, holdings, is_on_demand, limit_conflict, warnings
+from webhook.phase import beside, plan_phase, read_phase
 
 Labels = Mapping[str, str]
 
-_KNOWN_KEYS = (CLASS, GPU, *BY_MIN_KEY)
+_KNOWN_KEYS = (CLASS, GPU, GPU_PHASE, *BY_MIN_KEY)
 _FALLS_BACK = (Reason.NO_SIZE_FITS, Reason.NO_CONSUMER)
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a pod wrote, read and checked."""
+    """
+    What a pod wrote, read and checked.
+
+    Attributes:
+        phase: The container that alone has the GPU, while it runs; such a pod is on demand whether it says so or not.
+    """
 
     sla_class: SlaClass
     minima: Ask
     gpu: str | None
+    phase: str | None = None
 
 
 def decide(subject: Subject, namespace_labels: Labels, index: Index, today: date) -> Decision:
@@ -82,7 +89,7 @@ def replay(subject: Subject, asked_class: str, served_class: str, index: Index) 
         What *served_class* gave, for a pod that asked for *asked_class*; None where it could not have been so.
     """
     sla_class = index.catalog.classes.get(asked_class)
-    asked = _asked(dict(subject.keys), sla_class, index) if sla_class else None
+    asked = _asked(subject, sla_class, index) if sla_class else None
     if sla_class is None or not isinstance(asked, Asked):
         return None
     first = _serve(subject, asked, sla_class, index)
@@ -122,14 +129,19 @@ def resolve(subject: Subject, namespace_labels: Labels, index: Index, today: dat
         conditions = ", ".join(f"{r.key} {r.operator} {','.join(r.values)}".strip() for r in sla_class.namespaces or ())
         message = f"class {name!r} is open to namespaces with {conditions} only; ask the owner of {sla_class.catalog!r}"
         return Deny(Reason.CLASS_NOT_OPEN, message)
-    return _retired(sla_class, today) or _asked(keys, sla_class, index)
+    return _retired(sla_class, today) or _asked(subject, sla_class, index)
 
 
-def _asked(keys: Labels, sla_class: SlaClass, index: Index) -> Asked | Deny:
-    if GPU in keys and (keys[GPU] != GPU_ON_DEMAND or sla_class.gpu is None):
-        return _wrong_gpu(keys[GPU], sla_class, index)
+def _asked(subject: Subject, sla_class: SlaClass, index: Index) -> Asked | Deny:
+    keys = dict(subject.keys)
+    gpu = keys.get(GPU, GPU_ON_DEMAND if GPU_PHASE in keys else None)
+    if gpu is not None and (gpu != GPU_ON_DEMAND or sla_class.gpu is None):
+        return _wrong_gpu(gpu, sla_class, index)
+    phase = read_phase(subject, keys[GPU_PHASE]) if GPU_PHASE in keys else None
+    if isinstance(phase, Deny):
+        return phase
     minima = _minima(keys, sla_class)
-    return minima if isinstance(minima, Deny) else Asked(sla_class, minima, keys.get(GPU))
+    return minima if isinstance(minima, Deny) else Asked(sla_class, minima, gpu, phase)
 
 
 def _retired(sla_class: SlaClass, today: date) -> Deny | None:
@@ -201,6 +213,10 @@ def _serve(subject: Subject, asked: Asked, sla_class: SlaClass, index: Index) ->
     refusal = _unkept(subject, sla_class, index, runtime)
     if refusal or runtime is None:
         return refusal or Deny(Reason.NO_CONSUMER, "")
+    phase = plan_phase(subject, asked.phase, sla_class, target.gpu) if asked.phase and target.gpu else None
+    if isinstance(phase, Deny):
+        return phase
+    subject = beside(subject, phase)
     summed = sums(subject)
     needs = demand(subject, target.gpu.resource if target.gpu else None, runtime, summed=summed)
     promised = at_least(sla_class.floor, asked.minima)
@@ -228,6 +244,7 @@ def _serve(subject: Subject, asked: Asked, sla_class: SlaClass, index: Index) ->
         kept=tuple(d for d in TUNABLE if floor[d.index]),
         choice=choice,
         on_demand=on_demand,
+        phase=phase,
     )
     told = annotations(index, granted)
     conflicting = limit_conflict(index, granted, told)

@@ -29,6 +29,8 @@ class Reason(StrEnum):
     RUNTIME_CONFLICT = "RuntimeConflict"
     LIMIT_CONFLICT = "LimitConflict"
     GPU_CONFLICT = "GpuConflict"
+    INVALID_PHASE = "InvalidPhase"
+    NO_COMMAND = "NoCommand"
     INVALID_POD = "InvalidPod"
     NOT_SIZED = "NotSized"
     BEYOND_SIZE = "BeyondSize"
@@ -73,6 +75,24 @@ class ContainerWrite:
 
 
 @dataclass(frozen=True, slots=True)
+class Phase:
+    """
+    A container that has GPUs while it runs, and what borrows beside it.
+
+    Attributes:
+        options: For whom, and what.
+        resources: Requests and limits of what borrows.
+        own: The pod came with the container that borrows: it stays when the rest goes.
+    """
+
+    container: str
+    image: str
+    options: tuple[str, ...]
+    resources: Texts = ()
+    own: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Effects:
     """What is to stand on the pod. Lists are added to; what is there already stays."""
 
@@ -83,6 +103,7 @@ class Effects:
     annotations: Texts = ()
     tolerations: tuple[Toleration, ...] = ()
     runtime_class: str | None = None
+    phase: Phase | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ from catalog.pod import Container, Kind, Subject, Texts
 from catalog.quantity import QuantityError, parse_integer, render_integer
 from catalog.target import Consumer, Direction, Mechanism, Runtime, State
 from webhook.compute import first_running, on_containers, raise_to
-from webhook.decision import ContainerWrite, Effects, Holding, Reason
+from webhook.decision import ContainerWrite, Effects, Holding, Phase, Reason
 from webhook.libraries import Bringing
 
 MAX_ECI_SPECS: Final = 5
@@ -45,6 +45,7 @@ class Granted:
     """What a class gives a pod, before it is written down.
 
     Attributes:
+        subject: The pod, what borrows for its GPU phase among its containers.
         requested: CPU and memory that the scheduler counts for the pod as it came.
         kept: Dimensions beyond CPU and memory that the class floors or the pod tunes, and that somebody keeps.
     """
@@ -60,6 +61,7 @@ class Granted:
     kept: tuple[Dimension, ...]
     choice: Choice
     on_demand: bool
+    phase: Phase | None = None
 
     def figure(self, dimension: Dimension) -> int:
         """What the pod gets in *dimension*: the whole of its size, or what it asks."""
@@ -84,6 +86,7 @@ def effects(index: Index, granted: Granted, told: Texts) -> Effects:
         runtime_class=bringing.runtime_class or granted.runtime.runtime_class
         if subject.runtime_class is None
         else None,
+        phase=granted.phase,
     )
 
 

@@ -19,8 +19,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from catalog.keys import GPU_PHASE_CONTAINER
 from catalog.model import SlaClass
-from catalog.pod import LIBRARY_VARIABLES, NOT_KNOWN, Subject
+from catalog.pod import LIBRARY_VARIABLES, NOT_KNOWN, Container, Subject
 from catalog.target import Libraries, Runtime, TargetGpu
 from webhook.decision import ContainerWrite, Reason
 
@@ -57,9 +58,16 @@ class Bringing:
     def _by_variables(self) -> bool:
         return self.by in (Libraries.ENV, Libraries.RUNTIME_CLASS)
 
+    @property
+    def _containers(self) -> Iterator[Container]:
+        """Those that may get a GPU, where variables bring the libraries."""
+        for container in self.subject.containers if self._by_variables else ():
+            if container.name != GPU_PHASE_CONTAINER:
+                yield container
+
     def variables(self) -> Iterator[ContainerWrite]:
         """Set on every container what it does not say itself: any of them may be the one that borrows."""
-        for container in self.subject.containers if self._by_variables else ():
+        for container in self._containers:
             own = dict(container.env)
             missing = tuple((name, text) for name, text in VARIABLES if name not in own)
             if missing:
@@ -81,7 +89,7 @@ class Bringing:
         if self.by is Libraries.CDI and written != CDI_DEVICES:
             message = f"annotation {CDI_KEY} is {written!r}, and a pod that borrows gets {CDI_DEVICES!r}"
             return Reason.GPU_CONFLICT, f"{message}: libraries, and no GPU of its own; remove the annotation"
-        for container in self.subject.containers if self._by_variables else ():
+        for container in self._containers:
             shown = dict(container.env).get(VISIBLE, "none")
             if shown not in ("none", *_NO_LIBRARIES):
                 what = "a value that is not known here" if shown == NOT_KNOWN else repr(shown)
@@ -91,6 +99,6 @@ class Bringing:
 
     def notices(self) -> Iterator[str]:
         """Say which containers keep the libraries out themselves."""
-        for container in self.subject.containers if self._by_variables else ():
+        for container in self._containers:
             if dict(container.env).get(VISIBLE) in _NO_LIBRARIES:
                 yield f"container {container.name[:40]} sets {VISIBLE} to void or nothing: it gets no driver libraries"

@@ -1,7 +1,8 @@
 """JSON Patch (RFC 6902) operations between a pod and the pod as it shall be. Pure.
 
 Only what differs is touched: a field is added where it was absent, list items that come at the end are added with "-",
-and whatever is overwritten or removed is tested first, so that a patch never falls on something it did not see.
+those that come first before the others, and whatever is overwritten or removed is tested first, so that a patch never
+falls on something it did not see.
 """
 
 from collections.abc import Mapping
@@ -30,13 +31,28 @@ def _compare(before: Any, after: Any, path: str, operations: list[Operation]) ->
     if isinstance(before, dict) and isinstance(after, dict):
         _compare_mappings(before, after, path, operations)
     elif isinstance(before, list) and isinstance(after, list) and len(after) >= len(before):
-        for index, old in enumerate(before):
+        ahead = _ahead(before, after)
+        operations += [{"op": "add", "path": f"{path}/{i}", "value": new} for i, new in enumerate(after[:ahead])]
+        for index, old in enumerate(before, ahead):
             if old is not after[index]:
                 _compare(old, after[index], f"{path}/{index}", operations)
-        operations += [{"op": "add", "path": f"{path}/-", "value": new} for new in after[len(before) :]]
+        operations += [{"op": "add", "path": f"{path}/-", "value": new} for new in after[ahead + len(before) :]]
     elif not same(before, after):
         operations.append({"op": "test", "path": path, "value": before})
         operations.append({"op": "replace", "path": path, "value": after})
+
+
+def _ahead(before: list[Any], after: list[Any]) -> int:
+    """Count the items that were put first: 0 unless all that were there come after them, alike by name or as words."""
+    more = len(after) - len(before)
+    if not more or not before:
+        return 0
+    keys = list(map(_key, before))
+    return more if keys == list(map(_key, after[more:])) != list(map(_key, after[: len(before)])) else 0
+
+
+def _key(item: Any) -> Any:
+    return item.get("name") if isinstance(item, dict) else item
 
 
 def _compare_mappings(

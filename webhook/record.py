@@ -117,7 +117,7 @@ def load_subject(dumped: Mapping[str, Any]) -> Subject:
 
 
 _TEXT_FIELDS: Final = ("keys", "limits_written", "pod_requests", "pod_limits", "overhead")
-_TUPLE_FIELDS: Final = {"claims", "stray_labels"}
+_TUPLE_FIELDS: Final = {"claims", "commands", "stray_labels"}
 _PLAIN_FIELDS: Final = tuple(f.name for f in fields(Subject) if f.name not in (*_TEXT_FIELDS, "containers"))
 
 

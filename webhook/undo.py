@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from catalog.keys import GPU_PHASE_CONTAINER
 from catalog.pod import REQUIRED, Container, Subject, Texts
 from catalog.quantity import QuantityError, parse_cpu_m, parse_integer
 from webhook.decision import ContainerWrite, Effects
@@ -20,6 +21,7 @@ def take_back(now: Subject, before: Subject, old: Effects) -> Subject:
     """
     written = {write.name: write for write in old.containers}
     earlier = {container.name: container for container in before.containers}
+    ours = GPU_PHASE_CONTAINER if old.phase is not None and not old.phase.own else None
     our_runtime = old.runtime_class is not None and now.runtime_class == old.runtime_class
     pod_level = _pair_back(
         Container("", now.containers[0].kind, now.pod_requests, now.pod_limits),
@@ -32,6 +34,7 @@ def take_back(now: Subject, before: Subject, old: Effects) -> Subject:
         containers=tuple(
             _pair_back(c, written[c.name], earlier[c.name]) if c.name in written and c.name in earlier else c
             for c in now.containers
+            if c.name != ours
         ),
         pod_requests=pod_level.requests,
         pod_limits=pod_level.limits,

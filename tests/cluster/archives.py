@@ -36,7 +36,7 @@ BASE = "docker.io/podsla/base:1"
 BUILD_DEADLINE_S: Final = 900
 FORM: Final = b"1"  # counts what this module itself changes in what it writes
 # How long the slow ones take on two cores; of podsla's image half, where only sources have changed.
-COLD_S: Final = {"vm": 60, "base": 20, "podsla": 35, "store": 30}
+COLD_S: Final = {"vm": 60, "base": 20, "compiler": 20, "podsla": 35, "store": 30}
 KEPT_PER_IMAGE: Final = 2  # a source change makes a new archive of 200 MB
 
 
@@ -46,8 +46,8 @@ def build(cache: Path) -> Path:
 
     Base and dependencies are layers of their own: a change of our sources costs seconds.
     """
-    base = _base(cache)
-    return cached(cache, "podsla", [*build_context(), base], lambda out: _buildah(cache, base, out))
+    base, compiler = _root(cache, "base"), _root(cache, "compiler")
+    return cached(cache, "podsla", [*build_context(), base, compiler], lambda out: _buildah(cache, base, compiler, out))
 
 
 def pause(cache: Path) -> Path:
@@ -91,17 +91,18 @@ def summary(archive: Path) -> str:
     return f"{manifest['RepoTags'][0]}: {sum(sizes) / 1e6:.1f} MB unpacked ({layers})"
 
 
-def _base(cache: Path) -> Path:
-    recipe = RECIPES / "base"
+def _root(cache: Path, name: str) -> Path:
+    """Make an image of Debian packages by the recipe of its name."""
+    recipe = RECIPES / name
 
     def make(out: Path) -> None:
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder) / "root.tar"
             call([str(recipe), str(root)])
             config = {"Env": ["PATH=/usr/local/bin:/usr/bin:/bin"]}
-            write_archive(out, "docker.io/podsla/base:1", root.read_bytes(), config)
+            write_archive(out, f"docker.io/podsla/{name}:1", root.read_bytes(), config)
 
-    return cached(cache, "base", [recipe], make)
+    return cached(cache, name, [recipe], make)
 
 
 def build_context() -> list[Path]:
@@ -111,12 +112,13 @@ def build_context() -> list[Path]:
     return [REPOSITORY / "Containerfile", ignore, *(REPOSITORY / name for name in kept if (REPOSITORY / name).exists())]
 
 
-def _buildah(cache: Path, base: Path, out: Path) -> None:
+def _buildah(cache: Path, base: Path, compiler: Path, out: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         pip_config, volumes = _pip_settings(Path(folder))
         # Mounts are made in a namespace of their own and end with it, however the build ends.
         buildah = ["unshare", "--mount", "buildah", f"--root={cache / 'buildah'}", f"--runroot={folder}/run"]
-        options = ["--isolation=chroot", "--network=host", "--layers", f"--build-arg=BASE=docker-archive:{base}"]
+        options = ["--isolation=chroot", "--network=host", "--layers"]
+        options += [f"--build-arg={n}=docker-archive:{path}" for n, path in (("BASE", base), ("COMPILER", compiler))]
         mounts = [f"--secret=id=pip,src={pip_config}", *(f"--volume={path}:{path}:ro" for path in volumes)]
         call([*buildah, "build", *options, *mounts, f"--tag={PODSLA}", "--file=Containerfile", "."], cwd=REPOSITORY)
         call([*buildah, "push", PODSLA, f"docker-archive:{out}:{PODSLA}"])

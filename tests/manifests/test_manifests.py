@@ -17,6 +17,7 @@ from catalog.keys import (
     DOMAIN,
     FORCE_RELEASE,
     GPU,
+    GPU_PHASE,
     MIN_PREFIX,
     MIRROR_POD,
     OPT_OUT,
@@ -196,7 +197,19 @@ def test_entries_keep_away_from_what_the_cluster_needs_to_live(built: dict[str, 
 
 def test_keys_are_spelt_as_the_code_spells_them(built: dict[str, list[Document]]) -> None:
     text = str(built["fail-open"])
-    known = {CLASS, GPU, RECORD, SIZE, DEFAULT_CLASS, MIRROR_POD, DOMAIN, FORCE_RELEASE, PLACEHOLDER, WARM_GPUS}
+    known = {
+        CLASS,
+        GPU,
+        GPU_PHASE,
+        RECORD,
+        SIZE,
+        DEFAULT_CLASS,
+        MIRROR_POD,
+        DOMAIN,
+        FORCE_RELEASE,
+        PLACEHOLDER,
+        WARM_GPUS,
+    }
     known |= {*BY_MIN_KEY}
     assert all(key in text for key in known)
     descriptions = {f"{GROUP}/v", MIN_PREFIX}

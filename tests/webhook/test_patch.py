@@ -106,3 +106,21 @@ def test_paths(before: Any, after: Any, paths: list[str]) -> None:
 
 def test_escapes_are_undone_in_the_right_order() -> None:
     assert escape("~1/~0") == "~01~1~00"
+
+
+def test_what_is_put_first_is_added_before_the_rest_which_stays() -> None:
+    """By name where items have one, so that what changed in them as well is found at its new place."""
+    before = {"command": ["a", "b"], "containers": [{"name": "x"}, {"name": "y", "image": "1"}]}
+    after = {
+        "command": ["f", "a", "b"],
+        "containers": [{"name": "w"}, {"name": "x"}, {"name": "y", "image": "1", "tty": True}],
+    }
+
+    operations = diff(before, after)
+
+    assert [(each["op"], each["path"]) for each in operations] == [
+        ("add", "/command/0"),
+        ("add", "/containers/0"),
+        ("add", "/containers/2/tty"),
+    ]
+    assert patched(before, operations) == after

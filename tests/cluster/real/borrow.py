@@ -50,20 +50,24 @@ def remove_namespaces(user: User) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def opens(user: User, pod: str, gpu: Object, namespace: str = NAMESPACE) -> str:
+def attempt(gpu: Object) -> str:
     """
-    Try to open a device in a pod, by the node that the agent makes and by one that the pod makes itself.
+    Write a script that tries to open a device, by the node that the agent makes and by one that it makes itself.
 
     Returns:
-        "opens", "denied" (no rule) or "hidden" (a rule, and no node).
+        It says "opens", "denied" (no rule) or "hidden" (a rule, and no node).
     """
     own = f"/tmp/{gpu['uuid']}"  # noqa: S108 - in a container of its own
-    script = (
+    return (
         f"test -c {own} || mknod {own} c {gpu['major']} {gpu['minor']}; "
-        f"(exec 3<>{own}) 2>/dev/null || {{ echo denied; exit; }}; "
-        f"(exec 3<>{gpu['path']}) 2>/dev/null && echo opens || echo hidden"
+        f"if ! (exec 3<>{own}) 2>/dev/null; then echo denied; "
+        f"elif (exec 3<>{gpu['path']}) 2>/dev/null; then echo opens; else echo hidden; fi"
     )
-    return run_in(user, pod, "sh", "-c", script, namespace=namespace)
+
+
+def opens(user: User, pod: str, gpu: Object, namespace: str = NAMESPACE, container: str = "main") -> str:
+    """Try to open a device in a pod; see `attempt`."""
+    return run_in(user, pod, "sh", "-c", attempt(gpu), namespace=namespace, container=container)
 
 
 def hold(user: User, pod: str, gpu: Object, namespace: str = NAMESPACE) -> frozenset[int]:

@@ -68,8 +68,8 @@ def state(user: User, name: str) -> tuple[str, str, int]:
     return pod["metadata"]["uid"], pod["status"]["phase"], container["restartCount"]
 
 
-def run_in(user: User, pod: str, *argv: str, namespace: str = NAMESPACE) -> str:
-    """Run a program in a pod; its output."""
-    done = user.kubectl("-n", namespace, "exec", pod, "--", *argv)
+def run_in(user: User, pod: str, *argv: str, namespace: str = NAMESPACE, container: str = "main") -> str:
+    """Run a program in a container of a pod; its output."""
+    done = user.kubectl("-n", namespace, "exec", pod, "-c", container, "--", *argv)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

@@ -46,17 +46,23 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def beside(program: Path, folder: Path, server: FakeApiServer) -> Callable[[], subprocess.Popen[str]]:
-    """Start the container beside; who asks for it ends it."""
+def beside(program: Path, folder: Path, server: FakeApiServer) -> Iterator[Callable[[], subprocess.Popen[str]]]:
+    """Start the container beside; who asks for it ends it, and what is left of a test that failed is killed."""
+    every: list[subprocess.Popen[str]] = []
 
     def start() -> subprocess.Popen[str]:
         options = ["--container=infer", "--grace=1", "--lease=30"]
         argv: list[str | Path] = [program, "put", folder, sys.executable, "-m", "podsla.phase", folder, *options]
         started = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
+        every.append(started)
         eventually((folder / "run").exists, "the program is there")
         return started
 
-    return start
+    yield start
+    for process in every:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
 
 
 def end(process: subprocess.Popen[str]) -> None:
