@@ -17,8 +17,8 @@ def ended(case: Case) -> Over | None:
     wish, now = case.entry.wish, case.now
     if wish.reservation_lost:
         return "ReservationLost", "the device is no longer reserved for the pod"
-    if wish.release:
-        return "ReleaseRequested", "its release was asked for"
+    if wish.release is not None:
+        return wish.release
     if case.wish is None:
         return "Withdrawn", "it is no longer in the desired state"
     if now.wall_s >= wish.expires_s or now.boot_s >= case.entry.lease_until_s:

@@ -42,7 +42,7 @@ def refusal(wish: Wish, wishes: Iterable[Wish], entries: Iterable[Entry], now: N
 
 
 def _has_ended(wish: Wish, now: Now) -> bool:
-    return wish.release or wish.reservation_lost or now.wall_s >= wish.expires_s
+    return bool(wish.release) or wish.reservation_lost or now.wall_s >= wish.expires_s
 
 
 def _holder(uuid: str, entries: Iterable[Entry]) -> Entry | None:

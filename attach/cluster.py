@@ -13,7 +13,7 @@ from typing import Final
 from attach.api import Attachment
 from attach.entry import Entry, Now, Trouble, Wish
 from attach.model import Target
-from attach.reasons import Over
+from attach.reasons import ASKED, Over
 from attach.reconcile import Desired
 from attach.reservation import PodDevices, reserved
 from catalog.keys import PLACEHOLDER
@@ -154,7 +154,7 @@ def _new(attachment: Attachment, view: ClusterView) -> Wish | None:
         lease_s=spec.lease_s,
         grace_s=spec.grace_s,
         policy=spec.policy,
-        release=False,
+        release=None,
         reservation_lost=False,
         force=attachment.force,
     )
@@ -168,7 +168,7 @@ def _held(attachment: Attachment, entry: Entry, view: ClusterView) -> Wish:
         wish,
         target=replace(wish.target, container_id=container_id or wish.target.container_id),
         renew_time_s=_renewed_s(attachment, view),
-        release=_end(attachment, view) is not None,
+        release=_end(attachment, view),
         reservation_lost=_is_lost(attachment, view),
         force=attachment.force,
     )
@@ -183,7 +183,7 @@ def _end(attachment: Attachment, view: ClusterView) -> Over | None:
     """Say why the device is to be taken back, as far as the API server knows."""
     spec, status = attachment.spec, attachment.status
     if spec.release or attachment.deleting:
-        return "ReleaseRequested", "its release was asked for"
+        return ASKED
     pod = _target(attachment, view)
     if pod is None:
         return "TargetGone", f"pod {spec.pod_name} with UID {status.pod_uid} is gone"

@@ -14,6 +14,7 @@ from typing import Any, Final
 from attach.api import MAX_GRACE_S, MAX_LEASE_S, parse_time
 from attach.entry import Policy, Trouble, Wish
 from attach.model import Target
+from attach.reasons import ASKED
 from attach.reconcile import Desired
 from catalog.problems import InvalidError, Problem
 from catalog.schema import API_VERSION, Rules, flag, integer, many, one, text, validate
@@ -131,7 +132,7 @@ def _wish(fields: Mapping[str, Any]) -> Wish:
         lease_s=fields["leaseSeconds"],
         grace_s=fields["gracePeriodSeconds"],
         policy=Policy(fields["detachPolicy"]),
-        release=fields["release"],
+        release=ASKED if fields["release"] else None,
         reservation_lost=fields["reservationLost"],
         force=fields["force"],
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from attach.model import Access, Container, DeviceNode, Gpu, Holder, NodeState, Process, Target
-from attach.reasons import Reason
+from attach.reasons import Over, Reason
 from attach.transitions import FINAL, HAS_ACCESS, Event, State, follow
 
 
@@ -39,7 +39,7 @@ class Wish:
         uid: Of the attachment.
         devices: UUIDs, all or none of which are attached; ordered.
         renew_time_s: When the client last renewed its lease, in seconds since 1970, by its own clock.
-        release: Take the device back.
+        release: Why the device is to be taken back; None: it is not.
         reservation_lost: The device is no longer reserved for the pod: take it back at once.
         force: End a quarantine without a check; an administrator's word.
     """
@@ -51,7 +51,7 @@ class Wish:
     lease_s: int
     grace_s: int
     policy: Policy
-    release: bool
+    release: Over | None
     reservation_lost: bool
     force: bool
 

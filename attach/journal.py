@@ -13,13 +13,11 @@ import orjson
 
 from attach.entry import Entry, Policy, Wish
 from attach.model import Cgroup, CgroupVersion, Container, DeviceNode, Gpu, Process, Target
-from attach.reasons import JournalReason
+from attach.reasons import ASKED, JournalReason
 from attach.transitions import State
 
-VERSION: Final = 1
+VERSION: Final = 2
 Fields = dict[str, Any]
-
-UPGRADES: Final[Mapping[int, Callable[[Fields], Fields]]] = {}  # an older version → the same in the version after it
 
 
 class JournalError(Exception):
@@ -33,6 +31,16 @@ class JournalError(Exception):
     def __init__(self, reason: JournalReason, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+def _say_why(fields: Fields) -> Fields:
+    """Of version 1, that a release was wanted; of version 2, why."""
+    wishes = [each["wish"] for each in fields["entries"]]
+    whys = [{**wish, "release": ASKED if wish["release"] else None} for wish in wishes]
+    return {**fields, "entries": [{**one, "wish": wish} for one, wish in zip(fields["entries"], whys, strict=True)]}
+
+
+UPGRADES: Final[Mapping[int, Callable[[Fields], Fields]]] = {1: _say_why}  # a version → the one after it
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +122,8 @@ def _entry(fields: Fields) -> Entry:
 
 def _wish(fields: Fields) -> Wish:
     devices, target = tuple(fields["devices"]), Target(**fields["target"])
-    return Wish(**{**fields, "devices": devices, "target": target, "policy": Policy(fields["policy"])})
+    release, policy = fields["release"] and tuple(fields["release"]), Policy(fields["policy"])
+    return Wish(**{**fields, "devices": devices, "target": target, "policy": policy, "release": release})
 
 
 def _gpu(fields: Fields) -> Gpu:

@@ -1,6 +1,6 @@
 """Why an attachment stands as it does: closed sets, of which docs/reasons.md says what to do. Pure."""
 
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 # What the controller says, until a node has the attachment.
 ReserveReason: TypeAlias = Literal[
@@ -104,6 +104,7 @@ AttachReason: TypeAlias = Literal[
 Reason: TypeAlias = ReserveReason | AttachReason
 Over: TypeAlias = tuple[Reason, str]
 """Why an attachment ends, with a sentence."""
+ASKED: Final[Over] = ("ReleaseRequested", "its release was asked for")
 
 # Why the agent stops.
 JournalReason: TypeAlias = Literal["JournalChecksum", "JournalNewer", "JournalTooOld", "JournalUnreadable"]

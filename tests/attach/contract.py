@@ -125,7 +125,7 @@ class Lender:
         """Make a pass in which so many devices are wanted, each for one container, and no others."""
         now_s = self.agent.clock.now().wall_s
         wishes = [Wish(f"{device} of {web.target.uid}", web.target, (device,), now_s, 600, 0, Policy.WAIT,
-                       release=False, reservation_lost=False, force=False) for web, device in wanted]  # fmt: skip
+                       release=None, reservation_lost=False, force=False) for web, device in wanted]  # fmt: skip
         self.agent.reconcile(Desired({wish.uid: wish for wish in wishes}))
 
 

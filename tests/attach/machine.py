@@ -6,6 +6,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from attach.case import BOUND_S, CHECK_EVERY_S, CLEAN_CHECKS
 from attach.entry import Policy
 from attach.model import Target
+from attach.reasons import ASKED
 from attach.transitions import State
 from tests.attach.fakes import CONTROL, FILE, Crash, FakeContainer, FakeProcess, gpu, target
 from tests.attach.world import IN_LOOP, World
@@ -63,7 +64,7 @@ class NodeMachine(RuleBasedStateMachine):
             case "renew":
                 self.world.change(uid, renew_time_s=self.world.clock.wall_s)
             case "release":
-                self.world.change(uid, release=True)
+                self.world.change(uid, release=ASKED)
             case "lose":
                 self.world.change(uid, reservation_lost=True)
             case "force":

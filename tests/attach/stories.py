@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from attach.entry import Policy
+from attach.reasons import ASKED
 from attach.transitions import State
 from tests.attach.fakes import gpu, target
 from tests.attach.world import World
@@ -24,7 +25,7 @@ def borrow_and_give_back(world: World) -> Iterator[float]:
     yield 2.0
     process = world.node.spawn(target("a"))
     assert world.node.open(process, GPU0)
-    world.change("u1", release=True)
+    world.change("u1", release=ASKED)
     yield 3.0
     process.holds.clear()
     yield SETTLED_S
@@ -39,11 +40,11 @@ def two_of_one_container(world: World) -> Iterator[float]:
     yield 1.0
     world.wish("u2", "a", 1)
     yield 1.0
-    world.change("u1", release=True)
+    world.change("u1", release=ASKED)
     yield SETTLED_S
     assert world.entry("u2").state is State.ATTACHED
     assert "/dev/nvidiactl" in world.node.containers[0].dev
-    world.change("u2", release=True)
+    world.change("u2", release=ASKED)
     yield SETTLED_S
 
 
@@ -84,7 +85,7 @@ def a_system_pod_borrows(world: World) -> Iterator[float]:
     yield 1.0
     process = world.node.spawn(target("a"))
     assert world.node.open(process, GPU0)
-    world.change("u1", release=True)
+    world.change("u1", release=ASKED)
     world.wish("u2", "b", 0)
     yield SETTLED_S
     assert world.entry("u1").state is State.OVERDUE
@@ -101,7 +102,7 @@ def quarantined_when_its_reservation_goes(world: World) -> Iterator[float]:
     process = world.node.spawn(target("a"))
     assert world.node.open(process, GPU0)
     world.node.troubled.add("holders")
-    world.change("u1", release=True)
+    world.change("u1", release=ASKED)
     yield SETTLED_S
     assert world.entry("u1").state is State.QUARANTINED
     world.change("u1", reservation_lost=True)
@@ -117,7 +118,7 @@ def quarantined_and_clean_again(world: World) -> Iterator[float]:
     world.wish("u1", "a", 0)
     yield 1.0
     world.node.listed[0] = gpu(0, unhealthy="Xid 79")
-    world.change("u1", release=True)
+    world.change("u1", release=ASKED)
     yield SETTLED_S
     assert world.entry("u1").state is State.QUARANTINED
     world.node.listed[0] = gpu(0)
@@ -170,7 +171,7 @@ def rivals(world: World) -> Iterator[float]:
     world.node.troubled.add("deny")
     world.wish("u1", "a", 0)
     yield 1.0
-    world.change("u1", release=True)
+    world.change("u1", release=ASKED)
     world.wish("u2", "b", 0)
     yield 1.0
     world.node.listed[:] = [gpu(0, 1), gpu(1, 0)]
@@ -196,7 +197,7 @@ def open_before(world: World) -> Iterator[float]:
     squatter.holds.clear()
     yield 2.0
     assert world.entry("u1").state is State.ATTACHED
-    world.change("u1", release=True)
+    world.change("u1", release=ASKED)
     yield SETTLED_S
 
 
@@ -221,7 +222,7 @@ def a_rule_comes_back(world: World) -> Iterator[float]:
     yield 1.0
     process = world.node.spawn(target("a"))
     assert world.node.open(process, GPU0)
-    world.change("u1", release=True)
+    world.change("u1", release=ASKED)
     yield 35.0
     world.node.containers[0].ours.add(GPU0)
     yield 1.0

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from attach.model import Target
+from attach.reasons import ASKED
 from attach.transitions import State
 from tests.attach.fakes import FILE, gpu, target
 from tests.attach.world import World
@@ -84,7 +85,7 @@ def _expired(world: World) -> None:
 
 
 def _released(world: World) -> None:
-    world.change("u1", release=True)
+    world.change("u1", release=ASKED)
 
 
 def _rival(world: World) -> None:
@@ -93,7 +94,7 @@ def _rival(world: World) -> None:
 
 def _ended_rival(world: World) -> None:
     world.wish("u2", "b", 0)
-    world.change("u2", release=True)
+    world.change("u2", release=ASKED)
 
 
 def _blind(method: str) -> Callable[[World], None]:
@@ -155,6 +156,6 @@ def test_all_or_nothing() -> None:
     world.wish("u2", "b", 0, 1)
 
     assert world.run()["u2"].reason == "DeviceHeld"
-    world.change("u1", release=True)
+    world.change("u1", release=ASKED)
     assert world.run()["u2"].reason == "Attached"
     assert world.node.containers[0].ours == set()

@@ -61,7 +61,7 @@ WISH: Final = Wish(
     lease_s=900,
     grace_s=30,
     policy=Policy.WAIT,
-    release=False,
+    release=None,
     reservation_lost=False,
     force=False,
 )
@@ -135,8 +135,9 @@ def test_what_ends_it(pods: tuple[Fields, ...], of: Attachment, reason: str) -> 
     """Held, the device is taken back in peace; not begun, it never begins."""
     seen = view(*pods, of=of)
 
-    assert wanted(seen, {}).over["a-1"][0] == reason
-    assert (held_wish(seen).release, held_wish(seen).reservation_lost) == (True, False)
+    over = wanted(seen, {}).over["a-1"]
+    assert over[0] == reason
+    assert (held_wish(seen).release, held_wish(seen).reservation_lost) == (over, False)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from attach.journal import VERSION, Journal, JournalError, decode, encode
+from attach.reasons import ASKED, Over
 from attach.store import JOURNAL, FileStore, TakenError, held_node
 from attach.transitions import State
 from tests.attach.stories import STORIES
@@ -103,6 +104,19 @@ def test_an_older_version_is_read() -> None:
     old = {"version": VERSION - 1, "boot": fields["bootID"], "entries": fields["entries"]}
 
     assert decode(signed(orjson.dumps(old)), {VERSION - 1: name_the_boot}) == BUSY
+
+
+@pytest.mark.parametrize(("release", "why"), [(False, None), (True, ASKED)])
+def test_version_1_says_only_that_a_release_was_wanted(release: bool, why: Over | None) -> None:
+    """Version 2 says why."""
+    fields = orjson.loads(encode(BUSY).partition(b"\n")[2])
+    for each in fields["entries"]:
+        each["wish"]["release"] = release
+
+    found = decode(signed(orjson.dumps({**fields, "version": 1})))
+
+    assert {entry.wish.release for entry in found.entries.values()} == {why}
+    assert decode(encode(found)) == found
 
 
 @pytest.mark.parametrize("length", [0, 70, 200])

@@ -11,6 +11,7 @@ from attach.entry import Entry
 from attach.journal import decode
 from attach.metrics import Metrics
 from attach.model import Cgroup, DeviceNode
+from attach.reasons import ASKED
 from attach.transitions import State
 from kube.logs import JsonLines
 from tests.attach.fakes import MemoryStore, gpu, target
@@ -60,7 +61,7 @@ def test_a_repair_is_counted_by_what_was_gone(world: CountedWorld) -> None:
 
 def test_holders_and_every_device_that_is_held_back_are_counted(world: CountedWorld) -> None:
     world.node.spawn(target("b")).holds[gpu(0).node.rdev] = "uid-b"
-    world.change("u1", release=True)
+    world.change("u1", release=ASKED)
     world.run()
     assert world.count("holders_found_total") == 1
     assert world.count("quarantines_total", reason="HeldByOther") is None
@@ -76,7 +77,7 @@ def test_a_step_is_counted_with_its_result_and_how_long_it_took(world: CountedWo
     assert world.count("step_duration_seconds_sum", step="Allow") == pytest.approx(ALLOWING_S)
 
     world.node.troubled.add("deny")
-    world.change("u1", release=True)
+    world.change("u1", release=ASKED)
     world.run()
     assert world.count("steps_total", step="Deny", result="DriverSilent") == 1
     assert world.count("step_duration_seconds_count", step="Deny") == 1

@@ -7,6 +7,7 @@ import pytest
 
 from attach.case import BOUND_S
 from attach.entry import Policy
+from attach.reasons import ASKED
 from attach.transitions import State
 from tests.attach.fakes import CONTROL, FILE, FakeContainer, FakeProcess, gpu, target
 from tests.attach.world import World
@@ -33,7 +34,7 @@ class TestEnds:
     def test_no_new_open_succeeds_during_the_grace_period_and_what_is_open_stays(self) -> None:
         world, container = attached()
         process = holder(world)
-        world.change("u1", release=True)
+        world.change("u1", release=ASKED)
         world.run_for(29.0)
 
         assert world.entry("u1").state is State.DRAINING
@@ -41,10 +42,27 @@ class TestEnds:
         assert GPU0.rdev in container.truth
         assert process.process.pid in world.node.running
 
+    def test_the_first_reason_to_take_it_back_is_the_one_that_is_told(self) -> None:
+        """Whatever is said while the pod has its grace period."""
+        world, _ = attached()
+        process = holder(world)
+        world.change("u1", release=("PlaceholderDeleted", "pod p was deleted"))
+        world.run()
+        world.change("u1", release=ASKED)
+        world.run_for(2.0)
+        assert (world.entry("u1").state, world.entry("u1").wish.release) == (
+            State.DRAINING,
+            ("PlaceholderDeleted", "pod p was deleted"),
+        )
+
+        process.holds.clear()
+        world.run_for(2.0)
+        assert (world.entry("u1").state, world.entry("u1").reason) == (State.RELEASED, "PlaceholderDeleted")
+
     def test_who_closes_early_is_done_early(self) -> None:
         world, container = attached(grace_s=3600)
         process = holder(world)
-        world.change("u1", release=True)
+        world.change("u1", release=ASKED)
         world.run_for(5.0)
         process.holds.clear()
         world.run_for(2.0)
@@ -71,7 +89,7 @@ class TestEnds:
         world, _ = attached(grace_s=2, policy=policy)
         for pod in pods:
             holder(world, pod, deaf=bool(kind), unkillable=kind == "unkillable")
-        world.change("u1", release=True)
+        world.change("u1", release=ASKED)
         world.run_for(2.0 + BOUND_S + 1.0)
 
         assert world.entry("u1").state is state
@@ -91,7 +109,7 @@ class TestEnds:
     def test_overdue_turns_into_the_end_when_the_reservation_is_lost(self) -> None:
         world, _ = attached(grace_s=0)
         holder(world)
-        world.change("u1", release=True)
+        world.change("u1", release=ASKED)
         world.run_for(BOUND_S)
         assert world.entry("u1").state is State.OVERDUE
 
@@ -102,7 +120,7 @@ class TestEnds:
     def test_force_ends_a_quarantine_but_not_one_with_a_rule_that_stands(self) -> None:
         world, container = attached(grace_s=0)
         stranger = holder(world, "b")
-        world.change("u1", release=True)
+        world.change("u1", release=ASKED)
         world.run_for(BOUND_S)
         assert world.entry("u1").state is State.QUARANTINED
 
@@ -120,7 +138,7 @@ class TestEnds:
     def test_a_dirty_check_starts_the_count_of_a_quarantine_anew(self) -> None:
         world, _ = attached(grace_s=0)
         stranger = holder(world, "b")
-        world.change("u1", release=True)
+        world.change("u1", release=ASKED)
         world.run_for(BOUND_S)
         for _ in range(2):
             del world.node.running[stranger.process.pid]
@@ -136,7 +154,7 @@ class TestEnds:
     def test_a_rule_that_was_covered_when_it_could_not_be_denied_does_not_stay(self) -> None:
         """Nobody sees it as long as another program denies too, and it would count again without that one."""
         world, container = attached(grace_s=0)
-        world.change("u1", release=True)
+        world.change("u1", release=ASKED)
         world.node.troubled |= {"deny"}
         world.run_for(5.0)
         container.covered |= container.ours

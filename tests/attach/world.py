@@ -49,7 +49,7 @@ class World:
         of = running[-1] if running else target(pod)
         names = tuple(f"GPU-{number}" for number in devices)
         wish = Wish(uid, of, names, self.clock.wall_s, lease_s, grace_s, policy,
-                    release=False, reservation_lost=False, force=False)  # fmt: skip
+                    release=None, reservation_lost=False, force=False)  # fmt: skip
         self.wishes[uid] = wish
         return wish
 

@@ -124,7 +124,7 @@ class Agents:
     def wish(self, container: RealWorkload, uid: str, *devices: str, **changes: Any) -> Wish:
         """Want devices for a container from now on, with no grace period."""
         made = Wish(uid, container.target, devices, self.clock.now().wall_s, 600, 0, Policy.WAIT,
-                    release=False, reservation_lost=False, force=False)  # fmt: skip
+                    release=None, reservation_lost=False, force=False)  # fmt: skip
         return replace(made, **changes)
 
 

@@ -11,6 +11,7 @@ from attach.case import CHECK_EVERY_S, CLEAN_CHECKS, TERM_WITHIN_S, VERIFY_WITHI
 from attach.entry import Policy, Wish
 from attach.inventory import StaticInventory
 from attach.model import DeviceNode
+from attach.reasons import ASKED
 from attach.transitions import State
 from tests.attach.contract import found, held_by
 from tests.attach.node.agents import Agents
@@ -27,7 +28,7 @@ def lend(agents: Agents, container: RealWorkload, policy: Policy = Policy.WAIT) 
     want = agents.wish(container, "u1", "GPU-0", policy=policy)
     agents.run(want)
     assert agents.state("u1") is State.ATTACHED
-    return want, replace(want, release=True)
+    return want, replace(want, release=ASKED)
 
 
 def send(container: RealWorkload, other: RealWorkload, gpu: DeviceNode) -> None:
@@ -131,7 +132,7 @@ def test_a_mapping_alone_drains_until_it_is_unmapped_or_the_grace_period_is_over
         want = agents.wish(web, uid, "GPU-0", grace_s=30)
         agents.run(want)
         assert (agents.state(uid), web.ask(f"map {gpu.path}").error) == (State.ATTACHED, 0)
-        released = replace(want, release=True)
+        released = replace(want, release=ASKED)
         agents.run(released)
         assert (agents.state(uid), web.opens(gpu.path)) == (State.DRAINING, errno.ENOENT)
         assert engine.rules.allowed(found(engine, web).cgroup) >= {gpu.rdev}
