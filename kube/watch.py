@@ -124,7 +124,7 @@ class _Source:
         self.api, self.path, self.selectors, self.keep = api, resource.path(namespace), dict(selectors), keep
         self.synced, self.stopped = threading.Event(), threading.Event()
         self.on_sync: Callable[[], None] = lambda: None
-        self.failures = 0
+        self.failures, self.lost_touch = 0, False
         self.response: Any = None
 
     def hang_up(self) -> None:
@@ -144,6 +144,7 @@ class _Source:
             if getattr(error, "status", 0) != 410:  # 410: what we knew is too old to resume from; a list follows
                 fields = {"path": self.path, "failures": self.failures, "error": str(error)[:256]}
                 _log.warning("cannot watch, will try again", extra={"fields": fields})
+                self.lost_touch = True
             raise
         return answer
 
@@ -167,7 +168,7 @@ class _Source:
             items += [self.kept(_named(thing, page)) for thing in page["items"]]
             token = page["metadata"].get("continue")
             if not token:
-                self.failures = 0
+                self.failures, self.lost_touch = 0, False
                 return _Listed(items, _Metadata(page["metadata"]["resourceVersion"]))
             query["continue"] = token
 
@@ -188,6 +189,10 @@ class _Source:
             # 504: what we knew is newer than what is there, since etcd was restored; the informer lists anew after 410.
             status = 410 if response.status == 504 else response.status
             raise ApiException(status=status, reason=response.reason)
+        if self.lost_touch:  # what answers again may be of a restored etcd, whose versions stand for other changes
+            response.close()
+            self.failures = 0
+            raise ApiException(status=410, reason="it was away")
         return _Stream(response, self)
 
 
