@@ -79,8 +79,17 @@ def wanted(view: ClusterView, entries: Mapping[str, Entry]) -> Wanted:
             over[each.uid] = why
         elif (wish := _new(each, view)) is not None:
             wishes[each.uid] = wish
+    for uid in _forgotten(view, entries):
+        wishes[uid] = replace(entries[uid].wish, reservation_lost=True)
     system = [pod["metadata"]["uid"] for (where, _), pod in view.pods.items() if where in view.system_namespaces]
     return Wanted(Desired(wishes, system_pods=frozenset(system)), over)
+
+
+def _forgotten(view: ClusterView, entries: Mapping[str, Entry]) -> tuple[str, ...]:
+    """Find what is held and the API server knows nothing of, no placeholder either: so it is when etcd was restored."""
+    reserving = {_attachment_uid(pod) for pod in view.pods.values() if pod["status"].get("phase") not in _ENDED}
+    known = reserving | {each.uid for each in view.attachments}
+    return tuple(uid for uid, entry in entries.items() if not entry.is_final and uid not in known)
 
 
 def placeholder_of(attachment: Attachment, view: ClusterView) -> Object | None:

@@ -166,6 +166,29 @@ def test_what_loses_the_reservation(seen: ClusterView, lost: bool) -> None:
     assert held_wish(seen).reservation_lost is lost
 
 
+@pytest.mark.parametrize(
+    ("pods", "state", "wishes"),
+    [
+        pytest.param(
+            (TARGET,), State.ATTACHED, {"a-1": replace(WISH, reservation_lost=True)}, id="nothing reserves it"
+        ),
+        pytest.param(
+            (TARGET, pod(HOLDER, "h-1", "Failed", labels=OURS)),
+            State.OVERDUE,
+            {"a-1": replace(WISH, reservation_lost=True)},
+            id="what reserved it has ended",
+        ),
+        pytest.param((TARGET, PLACEHOLDER), State.ATTACHED, {}, id="it is still reserved: there is a grace period"),
+        pytest.param((TARGET,), State.RELEASED, {}, id="it is not held any more"),
+    ],
+)
+def test_what_the_api_server_has_forgotten(pods: tuple[Fields, ...], state: State, wishes: dict[str, Wish]) -> None:
+    """An etcd that was restored from an older snapshot knows no attachment, and the kubelet gives its device away."""
+    seen = replace(view(*pods), attachments=())
+
+    assert wanted(seen, {"a-1": entry(state)}).desired.wishes == wishes
+
+
 def test_the_kubelet_is_believed_only_after_a_while() -> None:
     """Counted from when it first left the device out, and from anew once it listed it again."""
     entries = {"a-1": entry()}
