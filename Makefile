@@ -56,7 +56,7 @@ soak-attach: .venv/ready ## 10,000 attaches and detaches under opens that may no
 
 soak-reload: PROFILE := control-plane+host+vm
 soak-reload: .venv/ready packages cluster-build ## 1,000 attaches and detaches on the virtual node while its systemd reloads: fifteen hours, as root
-	PODSLA_RELOAD_CYCLES=1000 $(BIN)/pytest tests/cluster/real/test_podsla_gpu.py -k reloads_all_the_time
+	PODSLA_RELOAD_CYCLES=1000 $(BIN)/pytest tests/cluster/real/test_podsla_gpu -k reloads_all_the_time
 
 test-deep: .venv/ready ## the properties on 1,000 generated cases each: six minutes, other cases every time
 	$(BIN)/pytest tests/webhook/test_properties.py tests/webhook/test_patch.py --hypothesis-profile=deep

@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +12,7 @@ from attach.api import Attachment, parse_attachment
 from kube.api import Object
 from kube.kinds import GPU_ATTACHMENTS, PODS
 from tests.cluster.archives import PODSLA
+from tests.cluster.nodeconfig import HOST, VM
 from tests.cluster.real.pods import NAMESPACE, create_pod, run_in, wait_running
 from tests.system.user import User
 from tests.waiting import eventually
@@ -19,6 +21,15 @@ SLEEPER: Final = "trap exit TERM; while :; do sleep 1; done"
 CONTAINER: Final = {"image": PODSLA, "command": ["sh", "-c", SLEEPER], "securityContext": {"runAsUser": 0}}
 MOVES_S: Final = 240.0  # software emulation on a busy machine
 ENDS: Final = ("Failed", "Released")
+BORROWERS: Final = {HOST: f"borrower-{HOST}", VM: f"borrower-{VM}"}
+RIVAL: Final = f"rival-{HOST}"
+VIRTUAL_JOB: Final = f"job-{VM}"
+SEEN: Final = [
+    "preprocess: the GPU does not open: No such file or directory",
+    "inference: the GPU opens",
+    "postprocess: the GPU does not open: No such file or directory",
+]
+Gpus = dict[str, Sequence[dict[str, Any]]]
 MADE: Final = "tests.podsla.io/made"  # on namespaces that go with everything in them
 
 

@@ -1,0 +1,75 @@
+"""
+The devices of both nodes, and who borrows them; for all tests of this folder, in whose order they run.
+
+Devices that every machine has stand for GPUs; a device plugin offers them to the kubelet, so scheduler and kubelet
+count and give them as real ones. This machine has cgroup version 1 and cgroupfs, the virtual one version 2 and systemd;
+it takes minutes to begin, and does so beside the tests of this one.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+import pytest
+import yaml
+
+from tests.cluster.demo_gpu import phases
+from tests.cluster.gpus import install_gpus, remove_gpus, stand_ins, wait_for_gpus
+from tests.cluster.nodeconfig import HOST, VM
+from tests.cluster.real.borrow import (
+    BORROWERS,
+    RIVAL,
+    VIRTUAL_JOB,
+    Gpus,
+    remove_namespaces,
+    run_borrower,
+)
+from tests.cluster.state import Cluster
+from tests.system.user import User
+
+NODES: Final = (HOST, VM)
+
+
+@pytest.fixture(scope="package")
+def gpus(installed: User, cluster: Cluster) -> Iterator[Gpus]:
+    """The devices of each node, which its kubelet offers and its agent gives."""
+    found: Gpus = {node: stand_ins(node)[:1] for node in NODES}
+    install_gpus(cluster, found)
+    try:
+        wait_for_gpus(cluster, HOST, 1)
+        yield found
+        _clear(installed)
+    finally:  # an agent that stays would hold this machine against every other one
+        remove_gpus(cluster)
+
+
+def _clear(installed: User) -> None:
+    """Take away what the tests of this folder made; other pods of the namespace are other tests' own."""
+    left = phases(HOST)
+    installed.kubectl("delete", "-f", "-", "--ignore-not-found", "--cascade=foreground", "--timeout=120s", text=left)
+    installed.kubectl("delete", "job", VIRTUAL_JOB, "--ignore-not-found", "--cascade=foreground", "--timeout=120s")
+    installed.kubectl("delete", "gpuattachments", "--all", "--timeout=120s")
+    own = (*BORROWERS.values(), RIVAL)
+    installed.kubectl("delete", "pods", *own, "--ignore-not-found", "--now", "--timeout=120s")
+    remove_namespaces(installed)
+
+
+@pytest.fixture(scope="package")
+def borrower(installed: User, gpus: Gpus) -> str:
+    """A running pod on this machine, to which nothing was lent yet."""
+    return run_borrower(installed, BORROWERS[HOST], HOST)
+
+
+@pytest.fixture(scope="package")
+def rival(installed: User, gpus: Gpus) -> str:
+    """Another one, that would have the same device."""
+    return run_borrower(installed, RIVAL, HOST)
+
+
+@pytest.fixture(scope="package")
+def virtual_job(installed: User, cluster: Cluster, gpus: Gpus) -> None:
+    """A job of the virtual node, begun here so that it runs beside tests of this machine."""
+    wait_for_gpus(cluster, VM, 1)
+    *things, job, _ = yaml.safe_load_all(phases(VM))
+    job["metadata"]["name"] = VIRTUAL_JOB
+    applied = installed.kubectl("apply", "-f", "-", text=yaml.safe_dump_all([*things, job]))
+    assert applied.returncode == 0, applied.stderr

@@ -1,0 +1,134 @@
+"""What goes wrong on a real node while a pod borrows a GPU: it is never open in two pods, and the next one gets it."""
+
+from typing import Final
+
+import pytest
+
+from attach.api import Type
+from tests.cluster import host
+from tests.cluster.archives import PAUSE
+from tests.cluster.gpus import AGENTS, run_in_container
+from tests.cluster.nodeconfig import HOST
+from tests.cluster.real.borrow import (
+    MOVES_S,
+    Gpus,
+    create_attachment,
+    hold,
+    lend,
+    make_namespace,
+    open_by,
+    opens,
+    phase,
+    read,
+    run_borrower,
+    take_back,
+    wait_condition,
+)
+from tests.cluster.real.faults import Strike, api_server_away
+from tests.cluster.real.pods import create_pod, state, wait_running
+from tests.cluster.state import Cluster
+from tests.system.user import User
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.nodes
+
+
+STRIKES: Final = {
+    "its placeholder is deleted": Strike("Terminate", "delete pod {placeholder} --wait=false"),
+    "its placeholder is gone": Strike("Wait", "delete pod {placeholder} --force --grace-period=0"),
+    "it is gone": Strike("Wait", "delete pod struck --force --grace-period=0", takes_along=True),
+    "its namespace is deleted": Strike("Wait", "delete namespace {namespace} --wait=false", takes_along=True),
+}
+
+
+def test_the_agent_is_killed_and_goes_on(installed: User, gpus: Gpus, borrower: str) -> None:
+    """The device stays the pod's meanwhile; what was asked while no agent ran is done by the next one."""
+    (gpu,) = gpus[HOST]
+    lend(installed, "killed", borrower, HOST)
+    agent = installed.kubectl(
+        "-n", AGENTS, "get", "pods", "-l", "app.kubernetes.io/name=podsla-agent",
+        f"--field-selector=spec.nodeName={HOST}", "-o", "jsonpath={.items[*].metadata.name}",
+    ).stdout  # fmt: skip
+
+    killed = installed.kubectl("-n", AGENTS, "delete", "pod", agent, "--grace-period=0", "--force")
+
+    assert killed.returncode == 0, killed.stderr
+    assert opens(installed, borrower, gpu) == "opens"
+    take_back(installed, "killed")
+    assert opens(installed, borrower, gpu) == "denied"
+
+
+def test_a_lease_ends_while_the_api_server_is_away(
+    installed: User, cluster: Cluster, gpus: Gpus, borrower: str
+) -> None:
+    """The API server stands still, as one does that is cut off; the device is taken back all the same."""
+    (gpu,) = gpus[HOST]
+    lend(installed, "lease", borrower, HOST, leaseSeconds=10)
+    (container,) = wait_running(installed, borrower)["status"]["containerStatuses"]
+    container_id = container["containerID"].rpartition("://")[2]
+    own = f"exec 3<>/tmp/{gpu['uuid']}"  # the node that the pod has made for itself
+
+    with api_server_away(cluster):
+        assert run_in_container(cluster, HOST, container_id, own)
+        eventually(lambda: not run_in_container(cluster, HOST, container_id, own), "the device is taken back", MOVES_S)
+
+    wait_condition(installed, "lease", "Released")
+    assert opens(installed, borrower, gpu) == "denied"
+
+
+@pytest.mark.parametrize("name", STRIKES)
+def test_whatever_strikes_who_has_it_open_the_next_one_gets_it_closed(
+    installed: User, gpus: Gpus, rival: str, name: str
+) -> None:
+    """Where the kubelet frees it by itself, the agent ends who has it open, whatever the policy says."""
+    (gpu,), strike, number = gpus[HOST], STRIKES[name], list(STRIKES).index(name)
+    where, after = make_namespace(installed, f"struck-{number}"), f"after-strike-{number}"
+    pod = run_borrower(installed, "struck", HOST, where)
+    placeholder = lend(installed, "struck", pod, HOST, where, detachPolicy=strike.policy)
+    held = hold(installed, pod, gpu, where)
+    create_attachment(installed, after, rival)
+
+    struck = installed.kubectl("-n", where, *strike.command.format(namespace=where, placeholder=placeholder).split())
+
+    assert struck.returncode == 0, struck.stderr
+    wait_condition(installed, after, "Attached")
+    assert not held & open_by(gpu)
+    assert opens(installed, rival, gpu) == "opens"
+    if strike.takes_along:
+        gone = ("-n", where, "get", "gpuattachment", "struck", "--ignore-not-found", "-o", "name")
+        eventually(lambda: not installed.kubectl(*gone).stdout, "the attachment is gone", MOVES_S)
+    else:
+        assert opens(installed, pod, gpu, where) == "denied"
+        ended, next_one = read(installed, "struck", where), read(installed, after)
+        assert ended.status.has(Type.RELEASED)
+        assert (ended.finished_s or 0.0) <= (next_one.status.attached_s or 0.0)
+    take_back(installed, after)
+
+
+def test_kubelet_and_containerd_restart_under_a_pod_that_borrows(
+    installed: User, cluster: Cluster, gpus: Gpus, borrower: str, rival: str
+) -> None:
+    """It keeps its access, nobody else gets any, and afterwards all goes on as ever."""
+    (gpu,) = gpus[HOST]
+    placeholder = lend(installed, "outlives", borrower, HOST)
+    eventually(lambda: phase(installed, placeholder) == "Running", "the placeholder runs", MOVES_S)
+    create_attachment(installed, "after-restart", rival)
+    pod, since_s = state(installed, borrower), read(installed, "outlives").status.attached_s
+
+    host.restart_containerd(cluster)
+    host.restart_kubelet(cluster)
+    where = make_namespace(installed, "restarted")
+    create_pod(installed, "more", HOST, {"image": PAUSE}, where)
+    wait_running(installed, "more", where)  # by then it has admitted its pods anew
+
+    eventually(lambda: opens(installed, borrower, gpu) == "opens", "the pod can be looked into, and has access")
+    assert opens(installed, rival, gpu) == "denied"
+    assert state(installed, borrower) == pod
+    assert read(installed, "outlives").status.attached_s == since_s
+    assert not read(installed, "after-restart").status.has(Type.ATTACHED)
+
+    take_back(installed, "outlives")
+
+    wait_condition(installed, "after-restart", "Attached")
+    assert (opens(installed, borrower, gpu), opens(installed, rival, gpu)) == ("denied", "opens")
+    take_back(installed, "after-restart")

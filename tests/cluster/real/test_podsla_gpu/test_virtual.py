@@ -1,0 +1,58 @@
+"""On the virtual node: systemd, cgroup version 2, and a machine that can be started anew."""
+
+import os
+from typing import Final
+
+import pytest
+
+from tests.cluster.install import kubectl
+from tests.cluster.nodeconfig import VM
+from tests.cluster.real.borrow import (
+    BORROWERS,
+    MOVES_S,
+    SEEN,
+    VIRTUAL_JOB,
+    Gpus,
+    lend,
+    opens,
+    run_borrower,
+    take_back,
+)
+from tests.cluster.real.faults import allowed_by_systemd, reloading, wait_reload
+from tests.cluster.state import Cluster
+from tests.system.user import User
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.nodes
+
+
+CYCLES: Final = int(os.environ.get("PODSLA_RELOAD_CYCLES", "1"))
+
+
+@pytest.mark.usefixtures("virtual_job")
+def test_a_job_of_the_virtual_node_borrows_for_its_second_phase(installed: User, cluster: Cluster) -> None:
+    """Under systemd, and by programs of cgroup version 2."""
+    kubectl(cluster, "wait", "--for=condition=complete", f"job/{VIRTUAL_JOB}", f"--timeout={MOVES_S:.0f}s")
+
+    assert installed.kubectl("logs", f"job/{VIRTUAL_JOB}").stdout.splitlines() == SEEN
+
+
+@pytest.mark.usefixtures("virtual_job")
+def test_a_systemd_that_reloads_all_the_time_takes_no_device_away_and_gives_none_back(
+    installed: User, gpus: Gpus
+) -> None:
+    """On the virtual node. `make soak-reload` does it a thousand times."""
+    pod, (gpu,) = run_borrower(installed, BORROWERS[VM], VM), gpus[VM]
+    before = allowed_by_systemd(installed, pod)
+    with reloading():
+        for number in range(CYCLES):
+            assert opens(installed, pod, gpu) == "denied"
+            lend(installed, f"reloaded-{number}", pod, VM)
+            wait_reload()
+            ours = f"{gpu['major']}:{gpu['minor']} "  # no repair tells systemd anew
+            assert any(ours in line for line in allowed_by_systemd(installed, pod))
+            eventually(lambda: opens(installed, pod, gpu) == "opens", "the device opens", MOVES_S)
+            take_back(installed, f"reloaded-{number}")
+        wait_reload()
+    assert opens(installed, pod, gpu) == "denied"
+    assert allowed_by_systemd(installed, pod) == before
