@@ -231,7 +231,44 @@ def a_rule_comes_back(world: World) -> Iterator[float]:
     yield SETTLED_S
 
 
+def late_and_failed(world: World) -> Iterator[float]:
+    """A driver that was loaded anew ends two; both pods hold on, and one hands its descriptor to another pod."""
+    for pod, number in (("a", 0), ("b", 1)):
+        _container(world, pod)
+        world.wish(f"u{number}", pod, number)
+    yield 1.0
+    first, second = world.node.spawn(target("a")), world.node.spawn(target("b"))
+    assert world.node.open(first, GPU0)
+    assert world.node.open(second, GPU1)
+    world.node.listed[:] = [gpu(0, 2), gpu(1, 3)]
+    yield SETTLED_S
+    assert {entry.state for entry in world.entries()} == {State.OVERDUE}
+    del world.node.running[first.process.pid]
+    other = world.node.spawn(target("c"))
+    other.holds |= second.holds
+    yield SETTLED_S
+    assert [entry.state for entry in world.entries()] == [State.FAILED, State.QUARANTINED]
+    for process in (second, other):
+        del world.node.running[process.process.pid]
+    yield SETTLED_S
+
+
+def late_when_its_reservation_goes(world: World) -> Iterator[float]:
+    """The pod holds on, and the kubelet gives the device away: its processes end."""
+    _container(world)
+    world.wish("u1", "a", 0)
+    yield 1.0
+    assert world.node.open(world.node.spawn(target("a")), GPU0)
+    world.change("u1", release=ASKED)
+    yield SETTLED_S
+    assert world.entry("u1").state is State.OVERDUE
+    world.change("u1", reservation_lost=True)
+    yield SETTLED_S
+
+
 STORIES: tuple[Story, ...] = (
+    late_and_failed,
+    late_when_its_reservation_goes,
     borrow_and_give_back,
     two_of_one_container,
     expired_and_terminated,

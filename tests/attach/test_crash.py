@@ -7,6 +7,7 @@ import pytest
 
 from attach.points import POINTS
 from attach.store import FileStore
+from attach.transitions import TRANSITIONS, State
 from tests.attach.fakes import Crash
 from tests.attach.stories import STORIES, Story, borrow_and_give_back, tell
 from tests.attach.world import IN_LOOP, World
@@ -66,6 +67,18 @@ def test_wherever_it_dies_while_it_saves_the_journal(tmp_path: Path) -> None:
 def test_the_stories_pass_every_point() -> None:
     """A new effect can't be forgotten: declared, it has to be died at."""
     assert {name for story in STORIES for name in passed(story)[0]} == set(IN_LOOP)
+
+
+def test_the_stories_take_every_arrow_of_the_diagram() -> None:
+    """Seen to fail before two of them were told; docs/gpu-attach.md draws it."""
+    taken: set[tuple[State | None, State]] = set()
+    for story in STORIES:
+        world = World()
+        tell(story, world)
+        taken |= {(before, after) for before, after, _ in world.ledger.moves}
+
+    arrows = {(state, after) for state, events in TRANSITIONS.items() for after in events.values()}
+    assert taken == arrows | {(None, State.ATTACHING)}
 
 
 def test_dying_twice_in_a_row() -> None:
