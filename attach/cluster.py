@@ -75,7 +75,7 @@ def wanted(view: ClusterView, entries: Mapping[str, Entry]) -> Wanted:
     for each in view.attachments:
         if (entry := entries.get(each.uid)) is not None:
             wishes[each.uid] = _held(each, entry, view)
-        elif (why := _end(each, view)) is not None:
+        elif (why := _end(each, view) or _undone(each, view)) is not None:
             over[each.uid] = why
         elif (wish := _new(each, view)) is not None:
             wishes[each.uid] = wish
@@ -178,7 +178,7 @@ def _held(attachment: Attachment, entry: Entry, view: ClusterView) -> Wish:
         target=replace(wish.target, container_id=container_id or wish.target.container_id),
         renew_time_s=_renewed_s(attachment, view),
         release=_end(attachment, view),
-        reservation_lost=_is_lost(attachment, view),
+        reservation_lost=_is_lost(attachment, wish.devices, view),
         force=attachment.force,
     )
 
@@ -204,12 +204,35 @@ def _end(attachment: Attachment, view: ClusterView) -> Over | None:
     return None
 
 
-def _is_lost(attachment: Attachment, view: ClusterView) -> bool:
+def _undone(attachment: Attachment, view: ClusterView) -> Over | None:
+    """Say why what was attached, and is not any more by the journal, is over: so it is when etcd was restored."""
+    if attachment.status.attached_s is None or _reserving(attachment, view) is not None:
+        return None
+    return "ReservationLost", "it was given back, and the API server knows nothing of that; no pod reserves the device"
+
+
+def _reserving(attachment: Attachment, view: ClusterView) -> Object | None:
+    """Find the placeholder, if it has not ended."""
     pod = placeholder_of(attachment, view)
-    if pod is None or pod["status"].get("phase") in _ENDED:
+    return None if pod is None or pod["status"].get("phase") in _ENDED else pod
+
+
+def _is_lost(attachment: Attachment, devices: Collection[str], view: ClusterView) -> bool:
+    pod = _reserving(attachment, view)
+    if pod is None or _is_another_given(attachment, devices, view):
         return True
     since_s = view.unlisted.get(attachment.uid)
     return since_s is not None and view.now.boot_s - since_s >= LOST_AFTER_S
+
+
+def _is_another_given(attachment: Attachment, devices: Collection[str], view: ClusterView) -> bool:
+    """Tell whether the kubelet has given a device to another pod: it knows first, and starts that pod at once."""
+    named, resource = attachment.status.placeholder, attachment.spec.resource
+    if named is None or isinstance(view.given, Trouble):
+        return False
+    own = attachment.namespace, named.name
+    others = (pod for pod in view.given if (pod.namespace, pod.name) != own)
+    return any(one.resource == resource and one.name in devices for pod in others for one in pod.devices)
 
 
 def _devices(attachment: Attachment, view: ClusterView) -> tuple[str, ...]:

@@ -66,13 +66,19 @@ def report(
     entry = status.entry if status is not None else None
     fields: Fields = {}
     if status is None:
-        new = [Condition(Type.RELEASED, True, *over)] if over is not None and placeholder_ended else []
+        new = _over(attachment, over) if over is not None and placeholder_ended else []
     elif entry is None:
         new = _refused(status, ended=placeholder_ended)
     else:
         fields = _fields(entry, attachment, attached_s)
         new = _conditions(entry, status, attachment, ended=placeholder_ended)
     return _changed(attachment, fields, new, attached_s, now)
+
+
+def _over(attachment: Attachment, over: Over) -> list[Condition]:
+    """Say the end of what the journal does not know; what was said of it before etcd was restored is so no more."""
+    undone = [Condition(kind, False, *over) for kind in (Type.RESERVED, Type.ATTACHED) if attachment.status.has(kind)]
+    return [*undone, Condition(Type.RELEASED, True, *over)]
 
 
 def _fields(entry: Entry, attachment: Attachment, attached_s: float | None) -> Fields:

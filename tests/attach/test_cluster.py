@@ -44,6 +44,7 @@ def pod(name: str, uid: str, phase: str = "Running", container_id: str = CONTAIN
 TARGET: Final = pod("eval-x", "p-1")
 OURS: Final = {"podsla.io/placeholder": "a-1"}
 PLACEHOLDER: Final = pod(HOLDER, "h-1", labels=OURS)
+OTHERS: Final = PodDevices("team-b", "x", (Device("nvidia.com/gpu", "GPU-1"),))
 GIVEN: Final = (PodDevices("team-a", HOLDER, (Device("nvidia.com/gpu", "GPU-1"),)),)
 
 
@@ -159,6 +160,14 @@ def test_what_ends_it(pods: tuple[Fields, ...], of: Attachment, reason: str) -> 
             id="the kubelet does not list it for long",
         ),
         pytest.param(view(given=Trouble("KubeletSilent", "")), False, id="a silent kubelet is no answer"),
+        pytest.param(view(given=(OTHERS,)), True, id="the kubelet has given it to another pod"),
+        pytest.param(
+            view(
+                given=(*GIVEN, PodDevices("team-b", "x", (Device("nvidia.com/gpu", "GPU-2"), Device("x/nic", "GPU-1"))))
+            ),
+            False,
+            id="another pod has another device",
+        ),
     ],
 )
 def test_what_loses_the_reservation(seen: ClusterView, lost: bool) -> None:
@@ -187,6 +196,23 @@ def test_what_the_api_server_has_forgotten(pods: tuple[Fields, ...], state: Stat
     seen = replace(view(*pods), attachments=())
 
     assert wanted(seen, {"a-1": entry(state)}).desired.wishes == wishes
+
+
+@pytest.mark.parametrize("pods", [(TARGET,), (TARGET, pod(HOLDER, "h-1", "Succeeded", labels=OURS))])
+def test_what_the_api_server_takes_for_attached_and_the_journal_does_not_is_over(pods: tuple[Fields, ...]) -> None:
+    """An etcd that was restored from a snapshot that is older than the end; its conditions say so no more."""
+    true = [{"type": kind, "status": "True", "reason": "Attached", "message": ""} for kind in ("Attached", "Reserved")]
+    told = attachment(status={"attachedAt": "2027-01-15T07:59:00Z", "conditions": true})
+
+    over = wanted(view(*pods, of=told), {}).over["a-1"]
+
+    assert over[0] == "ReservationLost"
+    assert wanted(view(of=told), {}).desired.wishes.keys() == {"a-1"}, "what still reserves it attaches it again"
+    assert conditions(written(None, over=over, ended=True, of=told)) == {
+        "Released": ("True", "ReservationLost"),
+        "Attached": ("False", "ReservationLost"),
+        "Reserved": ("False", "ReservationLost"),
+    }
 
 
 def test_the_kubelet_is_believed_only_after_a_while() -> None:
