@@ -29,13 +29,13 @@ class Node:
     The node of a target.
 
     Attributes:
-        capacity: Of the resource that is asked.
+        capacity: Of the resource that is asked; None: drivers have it, and only the scheduler counts theirs.
         model: What its label says that its GPUs are; "" where it says nothing.
         spellings: What that label says of the models asked for; none: every model will do.
     """
 
     name: str
-    capacity: int
+    capacity: int | None
     model: str
     spellings: tuple[str, ...]
 
@@ -233,7 +233,7 @@ def _never(attachment: Attachment, target: Pod, node: Node | None) -> Condition 
         return Condition(Type.FAILED, True, "NoSuchContainer", message)
     if node is None:
         return None
-    if node.capacity < spec.count:
+    if node.capacity is not None and node.capacity < spec.count:
         message = f"node {node.name} has {node.capacity} {spec.resource}, and {spec.count} are asked"
         return Condition(Type.FAILED, True, "NoGPU", f"{message}; run the pod on a node with more, or ask for fewer")
     if spec.models and node.model not in node.spellings:

@@ -35,7 +35,7 @@ from catalog.quantity import QuantityError, parse_integer
 from controller.budgets import Budgets
 from controller.metrics import Metrics
 from controller.serving import Serving
-from controller.world import Failures, World, delete_seen, is_refused
+from controller.world import Failures, World, delete_seen, dynamic_resources, is_refused
 from kube.api import ApiError, Object
 from kube.events import post
 from kube.kinds import GPU_ATTACHMENTS, PODS
@@ -69,11 +69,12 @@ class Attachments:
         self._targets: dict[str, tuple[float, Object | None]] = {}
         self._read: dict[str, tuple[Object, Attachment]] = {}
         self._ready: tuple[Ready, ...] = ()
+        self._dynamic: frozenset[str] | None = None  # asked once in a round, where a node lacks what is asked
 
     def reconcile(self) -> bool:
         """Bring every attachment as far as it goes now."""
         before = {uid: attachment for uid, (_, attachment) in self._read.items()}
-        self._read, self.due_s = dict(self._readable()), LONGEST_S
+        self._read, self.due_s, self._dynamic = dict(self._readable()), LONGEST_S, None
         self.metrics.waited(waited_s(before, {uid: attachment for uid, (_, attachment) in self._read.items()}))
         self._ready = read_ready(self.world.placeholders.items())
         failures = Failures()
@@ -135,6 +136,17 @@ class Attachments:
             found = self.world.api.get(PODS, attachment.spec.pod_name, attachment.namespace)
             self._targets[attachment.uid] = now_s, found
         return found
+
+    def capacity(self, node: Object, resource: str) -> int | None:
+        """Say how many of a resource a node has; None: that is not for the node to say."""
+        published = node["status"].get("capacity") or {}
+        if resource not in published:
+            self._dynamic = dynamic_resources(self.world.api) if self._dynamic is None else self._dynamic
+            return None if resource in self._dynamic else 0
+        try:
+            return parse_integer(str(published[resource]))
+        except QuantityError:
+            return 0
 
     def image(self) -> str:
         """Find the image of this process: the placeholder's, and the agent's."""
@@ -245,7 +257,9 @@ class Step:
             gpu = served.target.gpu
         labels = thing["metadata"].get("labels") or {}
         model = labels.get(gpu.model_label, "") if gpu else ""
-        return Node(name, _amount(thing, spec.resource), model, (gpu.spellings(spec.models) if gpu else spec.models))
+        return Node(
+            name, self.all.capacity(thing, spec.resource), model, (gpu.spellings(spec.models) if gpu else spec.models)
+        )
 
     def take(self, action: Action) -> bool:
         """Carry out one write; False where another wrote in between, or there is nothing after it in this round."""
@@ -378,10 +392,3 @@ def _served_s(attachment: Attachment, wall_s: float) -> float:
     reserved = attachment.status.condition(Type.RESERVED)
     since = reserved.get("lastTransitionTime") if reserved.get("status") == "True" else None
     return parse_time(since).timestamp() if since else wall_s
-
-
-def _amount(node: Object, resource: str) -> int:
-    try:
-        return parse_integer(str((node["status"].get("capacity") or {}).get(resource, "0")))
-    except QuantityError:
-        return 0

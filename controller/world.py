@@ -11,6 +11,7 @@ from kube.api import Api, ApiError, Object, Resource
 from kube.kinds import (
     CONFIG_MAPS,
     CONTROLLER_REVISIONS,
+    DEVICE_CLASSES,
     GPU_ATTACHMENTS,
     MUTATING_WEBHOOKS,
     NAMESPACES,
@@ -52,6 +53,21 @@ def patch_version(
             return None
         raise
     return str(answer["metadata"]["resourceVersion"])
+
+
+def dynamic_resources(api: Api) -> frozenset[str]:
+    """
+    Name the resources that a DeviceClass stands for: no node publishes them. An API server may know no such classes.
+
+    Raises:
+        ApiError: The call failed otherwise.
+    """
+    try:
+        return frozenset(one["spec"].get("extendedResourceName", "") for one in api.list(DEVICE_CLASSES))
+    except ApiError as error:
+        if error.status == 404:
+            return frozenset()
+        raise
 
 
 def is_refused(error: ApiError) -> bool:

@@ -85,7 +85,7 @@ def _overlay(cluster: Cluster, gpus: Mapping[str, Sequence[Mapping[str, Any]]]) 
     folder.mkdir(exist_ok=True)
     kind = {"apiVersion": "podsla.io/v1beta1", "kind": "NodeInventory"}
     files = {f"{node}.yaml": json.dumps({**kind, "gpus": list(listed)}) for node, listed in gpus.items()}
-    files["deviceplugin.py"] = (Path(__file__).parent / "deviceplugin.py").read_text()
+    files |= {name: (Path(__file__).parent / name).read_text() for name in ("deviceplugin.py", "dradriver.py")}
     config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": INVENTORY, "namespace": AGENTS}}
     (folder / "config.json").write_text(json.dumps({**config, "data": files}))
     (folder / "plugin.json").write_text(json.dumps(_plugin()))

@@ -9,7 +9,7 @@ import pytest
 from attach.api import Type
 from attach.budget import KEY, LEDGER, day_of
 from kube.api import ApiError, PatchKind, Resource
-from kube.kinds import CONFIG_MAPS, EVENTS, GPU_ATTACHMENTS, PODS, SPEC_CATALOGS
+from kube.kinds import CONFIG_MAPS, DEVICE_CLASSES, EVENTS, GPU_ATTACHMENTS, PODS, SPEC_CATALOGS
 from tests.controller.borrowing import (
     GPUS,
     NONE,
@@ -142,6 +142,19 @@ def test_what_can_never_be_had_fails_with_its_reason_at_the_first_look(
     assert said in failed["message"]
     with controlling(lending):
         ended(lending, "bad", Type.FAILED, reason)
+
+
+def test_what_only_drivers_have_is_left_to_the_scheduler(lending: Lending) -> None:
+    """A DeviceClass stands for the resource, so no node publishes it; nor is it known that it can't be had."""
+    spec = {"extendedResourceName": "drivers.example.com/gpu"}
+    lending.api.create(DEVICE_CLASSES, {"metadata": {"name": "drivers"}, "spec": spec})
+    lending.pod("a", ONE)
+    lending.ask("dynamic", "a", resource=spec["extendedResourceName"])
+    with controlling(lending):
+        eventually(lambda: lending.read("dynamic").status.placeholder, "a pod is to reserve it")
+        lending.release("dynamic")
+        ended(lending, "dynamic", Type.RELEASED, "Released")
+    lending.api.delete(DEVICE_CLASSES, "drivers")
 
 
 def test_which_model_a_node_has_is_not_said_before_it_is_known_what_serves(lending: Lending) -> None:
