@@ -1,6 +1,9 @@
 """EDGE: etcd, kube-apiserver, kube-controller-manager and kube-scheduler of one cluster."""
 
 import json
+import os
+import shutil
+import signal
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -60,6 +63,24 @@ def kill_control_plane(cluster: Cluster) -> None:
     """End all of it at once, as a power cut does; its data stays."""
     for name in (*_LOOPS, "kube-apiserver", "etcd"):
         stop(_running(cluster, name), grace_s=0.0)
+
+
+def copy_etcd(cluster: Cluster, into: Path) -> None:
+    """Copy what etcd has on its disk as of one moment, in which it stands still."""
+    process = _running(cluster, "etcd")
+    os.kill(process.pid, signal.SIGSTOP)
+    try:
+        shutil.copytree(cluster.data / "etcd", into)
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
+
+
+def restore_etcd(cluster: Cluster, copy: Path, binaries: Mapping[str, Path]) -> None:
+    """End the control plane and start it again on a copy of its data: what came after that is not known any more."""
+    kill_control_plane(cluster)
+    shutil.rmtree(cluster.data / "etcd")
+    shutil.copytree(copy, cluster.data / "etcd")
+    run_control_plane(cluster, binaries, lambda _: None)
 
 
 def restart_etcd(cluster: Cluster, binary: Path) -> None:

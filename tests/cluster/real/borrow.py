@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from attach.api import Attachment, parse_attachment
+from attach.api import Attachment, Type, parse_attachment
 from kube.api import Object
 from kube.kinds import GPU_ATTACHMENTS, PODS
 from tests.cluster.archives import PODSLA
@@ -22,7 +22,7 @@ CONTAINER: Final = {"image": PODSLA, "command": ["sh", "-c", SLEEPER], "security
 MOVES_S: Final = 240.0  # software emulation on a busy machine
 ENDS: Final = ("Failed", "Released")
 BORROWERS: Final = {HOST: f"borrower-{HOST}", VM: f"borrower-{VM}"}
-RIVAL: Final = f"rival-{HOST}"
+RIVALS: Final = {HOST: f"rival-{HOST}", VM: f"rival-{VM}"}
 VIRTUAL_JOB: Final = f"job-{VM}"
 SEEN: Final = [
     "preprocess: the GPU does not open: No such file or directory",
@@ -195,6 +195,12 @@ def phase(user: User, pod: str) -> str:
     """The phase of a pod; "" where there is none."""
     found = user.api.get(PODS, pod, NAMESPACE)
     return str(found["status"]["phase"]) if found else ""
+
+
+def why_released(user: User, name: str, namespace: str = NAMESPACE) -> str:
+    """Why an attachment says that it was given back; "" before it is."""
+    condition = read(user, name, namespace).status.condition(Type.RELEASED)
+    return str(condition.get("reason", "")) if condition.get("status") == "True" else ""
 
 
 def kept_ready(user: User, namespace: str) -> list[str]:

@@ -1,18 +1,24 @@
 """EDGE: what goes wrong in a real cluster, on purpose."""
 
 import os
+import random
 import signal
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Final, NamedTuple
 
+from kube.api import Object
 from tests.cluster import vm
+from tests.cluster.deviceplugin import FOLDER, UNHEALTHY
 from tests.cluster.processes import is_alive
 from tests.cluster.real.pods import wait_running
 from tests.cluster.state import Cluster, Process
 from tests.system.user import User
 
 RELOADS_S: Final = 120.0
+SOON_S: Final = 1.5
 
 
 class Strike(NamedTuple):
@@ -22,12 +28,18 @@ class Strike(NamedTuple):
     Attributes:
         policy: How the pod's attachment is to end.
         command: What kubectl is told; "{namespace}" is the pod's, "{placeholder}" the pod that reserves.
-        takes_along: Whether the attachment goes with its pod.
+        text: What it reads, likewise.
+        reasons: Why the attachment may say that it ended; none: it goes with its pod.
     """
 
     policy: str
     command: str
-    takes_along: bool = False
+    text: str = ""
+    reasons: frozenset[str] = frozenset()
+
+    def argv(self, **names: str) -> list[str]:
+        """What kubectl is told of these names."""
+        return [word.format(**names) for word in self.command.split()]
 
 
 @contextmanager
@@ -40,6 +52,36 @@ def api_server_away(cluster: Cluster) -> Iterator[None]:
         yield
     finally:
         os.kill(server.pid, signal.SIGCONT)
+
+
+def kill_agent() -> None:
+    """Kill the agent of this machine; its kubelet starts it again in the same pod."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if {b"agent", b"--watch"} <= {*(folder / "cmdline").read_bytes().split(b"\0")}:
+                os.kill(int(folder.name), signal.SIGKILL)
+
+
+@contextmanager
+def killed_meanwhile() -> Iterator[None]:
+    """Kill the agent of this machine at some moment soon, while something else is done, or right after it."""
+    killer = threading.Timer(random.uniform(0.0, SOON_S), kill_agent)  # noqa: S311 - any moment will do
+    killer.start()
+    try:
+        yield
+    finally:
+        killer.join()
+
+
+@contextmanager
+def unhealthy(gpu: Object) -> Iterator[None]:
+    """Have the device plugin of this machine say that a device is not well."""
+    file = FOLDER / UNHEALTHY
+    file.write_text(gpu["uuid"])
+    try:
+        yield
+    finally:
+        file.unlink()
 
 
 @contextmanager

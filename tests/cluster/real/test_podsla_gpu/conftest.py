@@ -17,7 +17,7 @@ from tests.cluster.gpus import install_gpus, remove_gpus, stand_ins, wait_for_gp
 from tests.cluster.nodeconfig import HOST, VM
 from tests.cluster.real.borrow import (
     BORROWERS,
-    RIVAL,
+    RIVALS,
     VIRTUAL_JOB,
     Gpus,
     remove_namespaces,
@@ -48,7 +48,7 @@ def _clear(installed: User) -> None:
     installed.kubectl("delete", "-f", "-", "--ignore-not-found", "--cascade=foreground", "--timeout=120s", text=left)
     installed.kubectl("delete", "job", VIRTUAL_JOB, "--ignore-not-found", "--cascade=foreground", "--timeout=120s")
     installed.kubectl("delete", "gpuattachments", "--all", "--timeout=120s")
-    own = (*BORROWERS.values(), RIVAL)
+    own = (*BORROWERS.values(), *RIVALS.values())
     installed.kubectl("delete", "pods", *own, "--ignore-not-found", "--now", "--timeout=120s")
     remove_namespaces(installed)
 
@@ -62,7 +62,7 @@ def borrower(installed: User, gpus: Gpus) -> str:
 @pytest.fixture(scope="package")
 def rival(installed: User, gpus: Gpus) -> str:
     """Another one, that would have the same device."""
-    return run_borrower(installed, RIVAL, HOST)
+    return run_borrower(installed, RIVALS[HOST], HOST)
 
 
 @pytest.fixture(scope="package")

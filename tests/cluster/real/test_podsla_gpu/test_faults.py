@@ -23,9 +23,11 @@ from tests.cluster.real.borrow import (
     run_borrower,
     take_back,
     wait_condition,
+    why_released,
 )
-from tests.cluster.real.faults import Strike, api_server_away
-from tests.cluster.real.pods import create_pod, state, wait_running
+from tests.cluster.real.faults import Strike, api_server_away, kill_agent, killed_meanwhile
+from tests.cluster.real.pods import NAMESPACE, create_pod, state, wait_running
+from tests.cluster.real.windows import watching
 from tests.cluster.state import Cluster
 from tests.system.user import User
 from tests.waiting import eventually
@@ -33,11 +35,21 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.nodes
 
 
+TURNS: Final = 1
+DELETED: Final = frozenset({"PlaceholderDeleted"})
 STRIKES: Final = {
-    "its placeholder is deleted": Strike("Terminate", "delete pod {placeholder} --wait=false"),
-    "its placeholder is gone": Strike("Wait", "delete pod {placeholder} --force --grace-period=0"),
-    "it is gone": Strike("Wait", "delete pod struck --force --grace-period=0", takes_along=True),
-    "its namespace is deleted": Strike("Wait", "delete namespace {namespace} --wait=false", takes_along=True),
+    "its placeholder is deleted": Strike("Terminate", "delete pod {placeholder} --wait=false", reasons=DELETED),
+    "its placeholder is evicted": Strike(
+        "Terminate",
+        "create -f - --raw /api/v1/namespaces/{namespace}/pods/{placeholder}/eviction",
+        '{{"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {{"name": "{placeholder}"}}}}',
+        DELETED,
+    ),
+    "its placeholder is gone": Strike(
+        "Wait", "delete pod {placeholder} --force --grace-period=0", reasons=DELETED | {"ReservationLost"}
+    ),
+    "it is gone": Strike("Wait", "delete pod struck --force --grace-period=0"),
+    "its namespace is deleted": Strike("Wait", "delete namespace {namespace} --wait=false"),
 }
 
 
@@ -58,21 +70,45 @@ def test_the_agent_is_killed_and_goes_on(installed: User, gpus: Gpus, borrower: 
     assert opens(installed, borrower, gpu) == "denied"
 
 
-def test_a_lease_ends_while_the_api_server_is_away(
-    installed: User, cluster: Cluster, gpus: Gpus, borrower: str
+def test_an_agent_that_is_killed_over_and_over_gives_a_device_from_one_to_the_other(
+    installed: User, gpus: Gpus, borrower: str, rival: str
 ) -> None:
-    """The API server stands still, as one does that is cut off; the device is taken back all the same."""
+    """In its pod, at any moment; at which steps it can die, the tests of the node know, and kill it at each."""
     (gpu,) = gpus[HOST]
-    lend(installed, "lease", borrower, HOST, leaseSeconds=10)
+    with watching(installed, gpu, {borrower: NAMESPACE, rival: NAMESPACE}) as seen:
+        for number, pod in enumerate((borrower, rival) * TURNS):
+            with killed_meanwhile():
+                lend(installed, f"turn-{number}", pod, HOST)
+            with killed_meanwhile():
+                take_back(installed, f"turn-{number}")
+
+    assert seen.turns() == [borrower, rival] * TURNS
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["its agent goes on", "its agent is restarted"])
+def test_a_lease_ends_while_the_api_server_is_away(
+    installed: User, cluster: Cluster, gpus: Gpus, borrower: str, restarted: bool
+) -> None:
+    """
+    The API server stands still, as one does that is cut off; the device is taken back all the same.
+
+    An agent that begins meanwhile hears of nothing that is wanted, and knows the lease from its journal alone.
+    """
+    (gpu,) = gpus[HOST]
+    name = f"lease-{restarted:d}"
+    lend(installed, name, borrower, HOST, leaseSeconds=10)
     (container,) = wait_running(installed, borrower)["status"]["containerStatuses"]
     container_id = container["containerID"].rpartition("://")[2]
     own = f"exec 3<>/tmp/{gpu['uuid']}"  # the node that the pod has made for itself
 
     with api_server_away(cluster):
+        if restarted:
+            kill_agent()
         assert run_in_container(cluster, HOST, container_id, own)
         eventually(lambda: not run_in_container(cluster, HOST, container_id, own), "the device is taken back", MOVES_S)
 
-    wait_condition(installed, "lease", "Released")
+    wait_condition(installed, name, "Released")
+    assert why_released(installed, name) == "LeaseExpired"
     assert opens(installed, borrower, gpu) == "denied"
 
 
@@ -88,19 +124,20 @@ def test_whatever_strikes_who_has_it_open_the_next_one_gets_it_closed(
     held = hold(installed, pod, gpu, where)
     create_attachment(installed, after, rival)
 
-    struck = installed.kubectl("-n", where, *strike.command.format(namespace=where, placeholder=placeholder).split())
+    names = {"namespace": where, "placeholder": placeholder}
+    struck = installed.kubectl("-n", where, *strike.argv(**names), text=strike.text.format(**names))
 
     assert struck.returncode == 0, struck.stderr
     wait_condition(installed, after, "Attached")
     assert not held & open_by(gpu)
     assert opens(installed, rival, gpu) == "opens"
-    if strike.takes_along:
+    if not strike.reasons:
         gone = ("-n", where, "get", "gpuattachment", "struck", "--ignore-not-found", "-o", "name")
         eventually(lambda: not installed.kubectl(*gone).stdout, "the attachment is gone", MOVES_S)
     else:
         assert opens(installed, pod, gpu, where) == "denied"
         ended, next_one = read(installed, "struck", where), read(installed, after)
-        assert ended.status.has(Type.RELEASED)
+        assert why_released(installed, "struck", where) in strike.reasons
         assert (ended.finished_s or 0.0) <= (next_one.status.attached_s or 0.0)
     take_back(installed, after)
 
