@@ -83,6 +83,12 @@ def restart_kubelet() -> None:
         raise ClusterError(f"the kubelet of node {VM} does not restart: {ran.output.strip()[-400:]}")
 
 
+def reset() -> None:
+    """Start the machine anew as by its button: nothing on it is told, and what was not written to disk is lost."""
+    monitor("set-action", reboot="reset")  # else QEMU ends where a machine would start anew
+    monitor("system_reset")
+
+
 def run(argv: Sequence[str], *, deadline_s: float = 120.0) -> Ran:
     """Run a program in the virtual machine as root, for instance `systemctl daemon-reload`."""
     return run_in_guest(_AGENT, argv, deadline_s=deadline_s)

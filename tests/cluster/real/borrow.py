@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from attach.api import Attachment, Type, parse_attachment
 from kube.api import Object
-from kube.kinds import GPU_ATTACHMENTS, PODS
+from kube.kinds import GPU_ATTACHMENTS, NODES, PODS
 from tests.cluster.archives import PODSLA
 from tests.cluster.nodeconfig import HOST, VM
 from tests.cluster.real.pods import NAMESPACE, create_pod, run_in, wait_running
@@ -201,6 +201,12 @@ def why_released(user: User, name: str, namespace: str = NAMESPACE) -> str:
     """Why an attachment says that it was given back; "" before it is."""
     condition = read(user, name, namespace).status.condition(Type.RELEASED)
     return str(condition.get("reason", "")) if condition.get("status") == "True" else ""
+
+
+def boot_of(user: User, node: str) -> str:
+    """Which boot of a node its kubelet speaks of."""
+    found = user.api.get(NODES, node)
+    return str(found["status"]["nodeInfo"]["bootID"]) if found else ""
 
 
 def kept_ready(user: User, namespace: str) -> list[str]:

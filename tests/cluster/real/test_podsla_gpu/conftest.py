@@ -12,6 +12,7 @@ from typing import Final
 import pytest
 import yaml
 
+from tests.cluster import vm
 from tests.cluster.demo_gpu import phases
 from tests.cluster.gpus import install_gpus, remove_gpus, stand_ins, wait_for_gpus
 from tests.cluster.nodeconfig import HOST, VM
@@ -20,9 +21,14 @@ from tests.cluster.real.borrow import (
     RIVALS,
     VIRTUAL_JOB,
     Gpus,
+    boot_of,
+    create_attachment,
+    create_borrower,
+    lend,
     remove_namespaces,
     run_borrower,
 )
+from tests.cluster.real.pods import wait_running
 from tests.cluster.state import Cluster
 from tests.system.user import User
 
@@ -73,3 +79,21 @@ def virtual_job(installed: User, cluster: Cluster, gpus: Gpus) -> None:
     job["metadata"]["name"] = VIRTUAL_JOB
     applied = installed.kubectl("apply", "-f", "-", text=yaml.safe_dump_all([*things, job]))
     assert applied.returncode == 0, applied.stderr
+
+
+@pytest.fixture(scope="package")
+def reboot(installed: User, virtual_job: None) -> str:
+    """
+    Start the virtual node anew while a pod has its device and another one waits for it; which boot it was before.
+
+    It takes minutes until both run again, so tests of this machine run meanwhile.
+    """
+    for pod in (BORROWERS[VM], RIVALS[VM]):
+        create_borrower(installed, pod, VM)
+    for pod in (BORROWERS[VM], RIVALS[VM]):
+        wait_running(installed, pod)
+    lend(installed, "rebooted", BORROWERS[VM], VM)
+    create_attachment(installed, "after-reboot", RIVALS[VM])
+    before = boot_of(installed, VM)
+    vm.reset()
+    return before

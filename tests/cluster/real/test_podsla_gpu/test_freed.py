@@ -1,7 +1,7 @@
 """
 The kubelet frees a device by force: the pod that had it can open it until its agent has heard of that.
 
-How long that is, `-s` prints. Meanwhile nobody else gets it.
+How long that is, `-s` prints. Meanwhile nobody else gets it. Beside these tests the virtual node is started anew.
 """
 
 from typing import Any, Final
@@ -27,7 +27,7 @@ from tests.cluster.state import Cluster
 from tests.system.user import User
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.nodes
+pytestmark = [pytest.mark.nodes, pytest.mark.usefixtures("reboot")]
 
 SCRATCH: Final = 1 << 20
 

@@ -1,4 +1,4 @@
-"""Who gets the last GPU of a real node."""
+"""Who gets the last GPU of a real node; beside these tests the virtual node is started anew."""
 
 from typing import Final
 
@@ -29,7 +29,7 @@ from tests.cluster.real.pods import create_pod, wait_running
 from tests.system.user import User
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.nodes
+pytestmark = [pytest.mark.nodes, pytest.mark.usefixtures("reboot")]
 
 RESOURCE: Final = "nvidia.com/gpu"
 URGENT: Final = {"image": PAUSE, "resources": {"limits": {RESOURCE: "1"}}}
