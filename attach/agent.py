@@ -21,7 +21,7 @@ from attach.metrics import Metrics
 from attach.nodes import HostNodes
 from attach.observe import Node
 from attach.processes import HostProcesses
-from attach.reconcile import Desired, Reconciler, Status
+from attach.reconcile import Desired, Reconciler, Status, Store
 from attach.rules1 import Rules1
 from attach.rules2 import Rules2
 from attach.store import FileStore, held_node
@@ -112,7 +112,7 @@ def open_node(inventory: Path | None, *, alone: bool) -> Iterator[Node]:
 class Agent:
     """An agent that holds its journal's folder."""
 
-    def __init__(self, settings: Settings, node: Node, store: FileStore, source: Source) -> None:
+    def __init__(self, settings: Settings, node: Node, store: Store, source: Source) -> None:
         self.settings, self.source, self.metrics = settings, source, Metrics()
         self.reconciler = Reconciler(node, store, SystemClock(), self.metrics)
         self.problems: tuple[Problem, ...] = ()

@@ -1,5 +1,6 @@
 """EDGE: `python -m bench.cluster`: brings clusters up, loads them, and prints what came of it."""
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -8,9 +9,12 @@ from typing import Any, Final
 import click
 
 from bench.cluster.create import Latency, Row, burst, bursts, busiest, latency
+from bench.cluster.crowd import Crowd, crowd
+from bench.cluster.lending import Lending, bring_gpus, lending
 from bench.cluster.load import back_to_back
 from bench.cluster.nodes import Nodes, many_nodes
 from bench.cluster.peers import Peers, peers
+from bench.cluster.replay import DATA, Replay, replay
 from bench.cluster.stand import (
     OURS,
     Stand,
@@ -20,12 +24,14 @@ from bench.cluster.stand import (
     stand,
     start_constant,
 )
+from bench.cluster.told import missed_lending, print_crowd, print_lending, print_replay
 from bench.cluster.waves import Waves, in_waves
 from bench.proc import resident_mib
 from podsla.output import note, print_json, print_table, say
 from tests.cluster.state import ClusterError
 
-PARTS: Final = ("latency", "peers", "bursts", "busiest", "nodes", "waves")
+PARTS: Final = ("latency", "peers", "bursts", "busiest", "nodes", "waves", "lending", "crowd", "phases")
+REAL: Final = {"lending", "crowd"}  # this machine is a node in these
 BAR: Final = 1.10
 BAR_S: Final = 2.0  # from Ready until capacity stands, at the median
 
@@ -42,12 +48,40 @@ class Sizes:
     nodes: int
     minute_s: float
     waves: int
+    lent: int
+    crowd: int
+    phases: int
+    speed: float
 
 
 LONG: Final = Sizes(
-    rounds=7, round_s=15.0, minutes=5, flat_out_s=15.0, busiest_s=60.0, nodes=1000, minute_s=60.0, waves=3
+    rounds=7,
+    round_s=15.0,
+    minutes=5,
+    flat_out_s=15.0,
+    busiest_s=60.0,
+    nodes=1000,
+    minute_s=60.0,
+    waves=3,
+    lent=200,
+    crowd=100,
+    phases=143,
+    speed=10.0,
 )
-SHORT: Final = Sizes(rounds=3, round_s=4.0, minutes=1, flat_out_s=4.0, busiest_s=10.0, nodes=60, minute_s=15.0, waves=2)
+SHORT: Final = Sizes(
+    rounds=3,
+    round_s=4.0,
+    minutes=1,
+    flat_out_s=4.0,
+    busiest_s=10.0,
+    nodes=60,
+    minute_s=15.0,
+    waves=2,
+    lent=10,
+    crowd=20,
+    phases=30,
+    speed=60.0,
+)
 
 
 @dataclass(slots=True)
@@ -62,6 +96,9 @@ class Report:
     webhook_mib: float = 0.0
     nodes: Nodes | None = None
     waves: Waves | None = None
+    lending: Lending | None = None
+    crowd: Crowd | None = None
+    replay: Replay | None = None
 
     @property
     def all_rows(self) -> list[Row]:
@@ -75,10 +112,12 @@ class Report:
 @click.option("--short", is_flag=True, help="Try it out in two minutes; no figures to quote.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def main(only: Sequence[str], short: bool, output: str) -> None:
-    """Measure podsla in real clusters: beside a constant answer and others, bursts, 1,000 nodes, and 1,000 in waves.
+    """Measure podsla in real clusters: beside a constant answer and others, bursts, 1,000 nodes, and 1,000 in waves;
+    GPUs lent one by one, to a crowd, and for the phases of real pods.
 
     It ends with 1 if a pod could not be created or came without a size, or if podsla missed a bar: pods beside a
-    constant answer and beside others, or nodes of a wave from Ready until their capacity stands.
+    constant answer and beside others, nodes of a wave from Ready until their capacity stands, or GPUs from asking to
+    access and what of their time is held.
     """
     wanted, sizes = set(only or PARTS), SHORT if short else LONG
     options = [f"--only {part}" for part in only] + ["--short"] * short
@@ -95,6 +134,7 @@ def main(only: Sequence[str], short: bool, output: str) -> None:
             with stand("bench-waves", "control-plane+kwok=12") as cluster:
                 report.facts = report.facts or facts(cluster)
                 report.waves = in_waves(cluster, sizes.nodes, sizes.waves)
+        lend(wanted, sizes, report)
     except ClusterError as error:
         raise click.ClickException(str(error)) from error
     print_json(as_json(report)) if output == "json" else print_report(report)
@@ -110,6 +150,7 @@ def is_missed(report: Report) -> bool:
         slow
         or late
         or behind
+        or bool(missed_lending(report.lending, report.crowd, report.replay))
         or any(row.figures.failed or row.figures.unmutated or row.said for row in report.all_rows)
     )
 
@@ -130,6 +171,26 @@ def measure_pods(cluster: Stand, wanted: set[str], sizes: Sizes, report: Report)
     if "peers" in wanted:  # last, since they stay: what others take at rest is no part of the figures above
         report.peers = peers(cluster, constant_s, sizes.rounds, sizes.round_s, sizes.flat_out_s)
     report.webhook_mib = resident_mib(cluster.process("podsla-webhook").pid)
+
+
+def lend(wanted: set[str], sizes: Sizes, report: Report) -> None:
+    """Everything that borrows GPUs; parts for which this machine lacks something are skipped by name."""
+    if wanted & REAL and os.geteuid() != 0:
+        note(f"skipped: {', '.join(sorted(wanted & REAL))}: root is needed to make this machine a node", style="bad")
+        wanted = wanted - REAL
+    if "phases" in wanted and not DATA.is_dir():
+        note("skipped: phases: ../shared/data is missing: the public data sets lie beside the repository", style="bad")
+        wanted = wanted - {"phases"}
+    if wanted & REAL:
+        with stand("bench-lending", "control-plane+kwok=1+host") as cluster:
+            report.facts = report.facts or facts(cluster)
+            bring_gpus(cluster.cluster)
+            report.lending = lending(cluster, sizes.lent) if "lending" in wanted else None
+            report.crowd = crowd(cluster, sizes.crowd) if "crowd" in wanted else None
+    if "phases" in wanted:
+        with stand("bench-phases", "control-plane+kwok=1") as cluster:
+            report.facts = report.facts or facts(cluster)
+            report.replay = replay(cluster, sizes.phases, sizes.speed)
 
 
 def as_json(report: Report) -> dict[str, Any]:
@@ -162,6 +223,12 @@ def print_report(report: Report) -> None:
         print_nodes(report.nodes)
     if report.waves:
         print_waves(report.waves)
+    if report.lending:
+        print_lending(report.lending)
+    if report.crowd:
+        print_crowd(report.crowd)
+    if report.replay:
+        print_replay(report.replay)
 
 
 def print_peers(found: Peers) -> None:
