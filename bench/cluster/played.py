@@ -43,8 +43,8 @@ class PlayedKubelet:
         there = {pod["metadata"]["uid"]: pod for pod in self._placeholders.items() if not _has_ended(pod)}
         for gone in self._given.keys() - there.keys():
             self._free.append(self._given.pop(gone))
-        for uid in there.keys() - self._given.keys():
-            if self._free:
+        for uid in there:
+            if uid not in self._given and self._free:
                 self._given[uid] = self._free.pop(0)
         return tuple(
             PodDevices(meta["namespace"], meta["name"], (Device(RESOURCE, self._given[uid]),))
