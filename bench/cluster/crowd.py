@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
-from bench.cluster.lending import SEED, ask, following, make_namespace, run_borrower, until
+from bench.cluster.lending import SEED, ask, following, make_namespace, run_borrower, until, what_stays
 from bench.cluster.moments import Spread
 from bench.cluster.played import CONNECTIONS, played_nodes, run_pods
 from bench.cluster.stand import Stand
@@ -75,7 +75,7 @@ def crowd(stand: Stand, count: int) -> Crowd:
         served_s[node] = max(served_s.get(node, 0.0), seen.at_s[uid]["told"] - first_s)
     waits = Spread.of(sorted(seen.at_s[uid]["told"] - seen.at_s[uid]["asked"] for uid in uids))
     left += [f"{uid}: {end}" for uid, end in seen.ended.items() if end != "Released"]
-    left += [f"pod {pod['metadata']['name']}" for pod in stand.api.list(PODS, WHERE, labelSelector=PLACEHOLDER)]
+    left += what_stays(stand.api, WHERE)
     return Crowd(count, asked_s, served_s, waits, seen.overtaken, tuple(seen.twice), tuple(left))
 
 

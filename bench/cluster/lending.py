@@ -147,6 +147,17 @@ def until(condition: Callable[[], bool], what: str, within_s: float = COMES_S) -
         time.sleep(_POLL_S)
 
 
+def what_stays(api: Api, where: str) -> list[str]:
+    """Name the placeholders of a namespace that are there though all attachments have ended; time is given to go."""
+
+    def names() -> list[str]:
+        return [f"pod {pod['metadata']['name']}" for pod in api.list(PODS, where, labelSelector=PLACEHOLDER)]
+
+    with suppress(ClusterError):
+        until(lambda: not names(), "placeholders are gone")
+    return names()
+
+
 def make_namespace(stand: Stand, name: str, labels: Mapping[str, str]) -> None:
     """Make a namespace, and wait for its service account."""
     body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": dict(labels)}}

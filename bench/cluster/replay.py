@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
-from bench.cluster.lending import ask, following, make_namespace, until
+from bench.cluster.lending import ask, following, make_namespace, until, what_stays
 from bench.cluster.moments import Spread
 from bench.cluster.phases import (
     STEP_S,
@@ -79,6 +79,7 @@ def replay(stand: Stand, count: int, speed: float) -> Replay:
             until(lambda: all("gone" in seen.at_s[uid] for uid in uids.values()), "all placeholders are gone")
         left = [f"{node.name}: {node.open_devices} devices are open" for node in nodes if node.open_devices]
     left += [f"{uid}: {end}" for uid, end in seen.ended.items() if end != "Released"]
+    left += what_stays(stand.api, WHERE)
     return _sum_up(pods, speed, seen, began_s, uids, late_s, left)
 
 
