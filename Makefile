@@ -86,7 +86,7 @@ format: .venv/ready ## rewrite the code in the project's format
 bench: .venv/ready ## the figures of the README, on this machine
 	$(BIN)/python -m bench
 
-bench-cluster: .venv/ready ## the README's figures of real clusters: latency, peers, bursts, 1,000 nodes at once and in waves, large catalogues, commands; an hour
+bench-cluster: .venv/ready packages ## the README's figures of real clusters: latency, peers, bursts, 1,000 nodes at once and in waves, lending GPUs (as root), large catalogues, commands; an hour and a half
 	@missed=0; for part in cluster catalogs commands; do $(BIN)/python -m bench.$$part || missed=1; done; exit $$missed
 
 plots: .venv/ready ## draw reviews and peers anew, as measured on this machine: half an hour

@@ -70,6 +70,7 @@ class Attachments:
         self._read: dict[str, tuple[Object, Attachment]] = {}
         self._ready: tuple[Ready, ...] = ()
         self._dynamic: frozenset[str] | None = None  # asked once in a round, where a node lacks what is asked
+        self._image = ""
 
     def reconcile(self) -> bool:
         """Bring every attachment as far as it goes now."""
@@ -152,9 +153,11 @@ class Attachments:
             return 0
 
     def image(self) -> str:
-        """Find the image of this process: the placeholder's, and the agent's."""
-        own = self.world.api.get(PODS, os.environ.get("HOSTNAME", "-"), self.world.namespace) if _in_cluster() else None
-        return str(own["spec"]["containers"][0]["image"]) if own is not None else DEFAULT_IMAGE
+        """Find the image of this process, which stays what it is: the placeholder's, and the agent's."""
+        if not self._image and _in_cluster():
+            own = self.world.api.get(PODS, os.environ.get("HOSTNAME", "-"), self.world.namespace)
+            self._image = str(own["spec"]["containers"][0]["image"]) if own is not None else ""
+        return self._image or DEFAULT_IMAGE
 
     def turn(self, attachment: Attachment, wall_s: float) -> tuple[bool, int, Pod | None]:
         """Say whether an attachment may reserve now, its place in its lane, from 1, and what is kept ready for it."""

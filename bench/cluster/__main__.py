@@ -10,7 +10,7 @@ import click
 
 from bench.cluster.create import Latency, Row, burst, bursts, busiest, latency
 from bench.cluster.crowd import Crowd, crowd
-from bench.cluster.lending import Lending, bring_gpus, lending
+from bench.cluster.lending import bring_gpus, lend_one_by_one
 from bench.cluster.load import back_to_back
 from bench.cluster.nodes import Nodes, many_nodes
 from bench.cluster.peers import Peers, peers
@@ -24,14 +24,16 @@ from bench.cluster.stand import (
     stand,
     start_constant,
 )
-from bench.cluster.told import missed_lending, print_crowd, print_lending, print_replay
+from bench.cluster.steps import Attaches
+from bench.cluster.told import missed_lending, print_attaches, print_crowd, print_replay
 from bench.cluster.waves import Waves, in_waves
 from bench.proc import resident_mib
 from podsla.output import note, print_json, print_table, say
 from tests.cluster.state import ClusterError
 
-PARTS: Final = ("latency", "peers", "bursts", "busiest", "nodes", "waves", "lending", "crowd", "phases")
-REAL: Final = {"lending", "crowd"}  # this machine is a node in these
+LENDING: Final = ("cold", "warm", "crowd", "phases")
+PARTS: Final = ("latency", "peers", "bursts", "busiest", "nodes", "waves", *LENDING)
+REAL: Final = {"cold", "warm", "crowd"}  # this machine is a node in these
 BAR: Final = 1.10
 BAR_S: Final = 2.0  # from Ready until capacity stands, at the median
 
@@ -96,7 +98,8 @@ class Report:
     webhook_mib: float = 0.0
     nodes: Nodes | None = None
     waves: Waves | None = None
-    lending: Lending | None = None
+    cold: Attaches | None = None
+    warm: Attaches | None = None
     crowd: Crowd | None = None
     replay: Replay | None = None
 
@@ -108,7 +111,8 @@ class Report:
 
 
 @click.command()
-@click.option("--only", type=click.Choice(PARTS), multiple=True, help="Measure this part alone; may be given again.")
+@click.option("--only", type=click.Choice([*PARTS, "lending"]), multiple=True,
+              help=f"Measure this part alone; may be given again. lending: {', '.join(LENDING)}.")  # fmt: skip
 @click.option("--short", is_flag=True, help="Try it out in two minutes; no figures to quote.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def main(only: Sequence[str], short: bool, output: str) -> None:
@@ -120,6 +124,7 @@ def main(only: Sequence[str], short: bool, output: str) -> None:
     access and what of their time is held.
     """
     wanted, sizes = set(only or PARTS), SHORT if short else LONG
+    wanted |= set(LENDING) if "lending" in wanted else set()
     options = [f"--only {part}" for part in only] + ["--short"] * short
     report = Report(" ".join(["python -m bench.cluster", *options]))
     try:
@@ -150,7 +155,7 @@ def is_missed(report: Report) -> bool:
         slow
         or late
         or behind
-        or bool(missed_lending(report.lending, report.crowd, report.replay))
+        or bool(missed_lending(report.cold, report.warm, report.crowd, report.replay))
         or any(row.figures.failed or row.figures.unmutated or row.said for row in report.all_rows)
     )
 
@@ -185,7 +190,8 @@ def lend(wanted: set[str], sizes: Sizes, report: Report) -> None:
         with stand("bench-lending", "control-plane+kwok=1+host") as cluster:
             report.facts = report.facts or facts(cluster)
             bring_gpus(cluster.cluster)
-            report.lending = lending(cluster, sizes.lent) if "lending" in wanted else None
+            report.cold = lend_one_by_one(cluster, sizes.lent, warm=False) if "cold" in wanted else None
+            report.warm = lend_one_by_one(cluster, sizes.lent, warm=True) if "warm" in wanted else None
             report.crowd = crowd(cluster, sizes.crowd) if "crowd" in wanted else None
     if "phases" in wanted:
         with stand("bench-phases", "control-plane+kwok=1") as cluster:
@@ -223,8 +229,9 @@ def print_report(report: Report) -> None:
         print_nodes(report.nodes)
     if report.waves:
         print_waves(report.waves)
-    if report.lending:
-        print_lending(report.lending)
+    for name, attaches in (("cold", report.cold), ("warm", report.warm)):
+        if attaches:
+            print_attaches(name, attaches)
     if report.crowd:
         print_crowd(report.crowd)
     if report.replay:

@@ -6,7 +6,6 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from threading import Thread
 from typing import Any, Final
 
@@ -30,7 +29,7 @@ from tests.cluster.state import Cluster, ClusterError
 HEAD: Final = {"apiVersion": "podsla.io/v1beta1", "kind": "GPUAttachment"}
 CHECKPOINT: Final = FOLDER / "kubelet_internal_checkpoint"  # the kubelet writes it as it gives a device
 SEED: Final = 20261129
-REST_S: Final = 0.3  # between attachments, and up to as much again: whoever asks comes at any moment
+REST_S: Final = 0.15  # between attachments, and up to as much again: whoever asks comes at any moment
 WATCH_S: Final = 3600
 COMES_S: Final = 60.0
 GPUS: Final = 2
@@ -56,26 +55,17 @@ _TARGET: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Lending:
-    """Attachments one after the other; *warm*: in a namespace that keeps a GPU ready."""
-
-    cold: Attaches
-    warm: Attaches
-
-
-def lending(stand: Stand, count: int) -> Lending:
-    """Attach and release *count* times in a namespace of each kind, on this machine."""
+def lend_one_by_one(stand: Stand, count: int, *, warm: bool) -> Attaches:
+    """Attach and release *count* times on this machine; *warm*: in a namespace that keeps a GPU ready."""
     seen, api = Seen(), stand.api
     with (
         following(api, PODS, seen.see_placeholder, labelSelector=PLACEHOLDER),
         following(api, GPU_ATTACHMENTS, seen.see_attachment),
     ):
-        cold = _one_by_one(stand, seen, count, warm=False)
-        warm = _one_by_one(stand, seen, count, warm=True)
+        uids = _one_by_one(stand, seen, count, warm=warm)
     logs = kubectl(stand.cluster, "-n", AGENTS, "logs", "-l", "app.kubernetes.io/name=podsla-agent", "--tail=-1")
     seen.see_log(logs.splitlines())
-    return Lending(*(sum_up([seen.at_s[uid] for uid in uids]) for uids in (cold, warm)))
+    return sum_up([seen.at_s[uid] for uid in uids])
 
 
 def bring_gpus(cluster: Cluster) -> None:

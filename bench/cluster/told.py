@@ -4,27 +4,25 @@ from collections.abc import Iterator
 from typing import Final
 
 from bench.cluster.crowd import USE_S, Crowd
-from bench.cluster.lending import Lending
 from bench.cluster.phases import PUBLISHED_HELD
 from bench.cluster.replay import Replay
 from bench.cluster.steps import Attaches, Cost
 from podsla.output import note, print_table, say
 
-BAR_COLD_S: Final = 1.0  # from asking to access, p99
-BAR_WARM_S: Final = 0.1
+BARS_S: Final = {"cold": 1.0, "warm": 0.1}  # from asking to access, p99
 
 
-def missed_lending(lent: Lending | None, crowd: Crowd | None, replay: Replay | None) -> list[str]:
+def missed_lending(
+    cold: Attaches | None, warm: Attaches | None, crowd: Crowd | None, replay: Replay | None
+) -> list[str]:
     """Name the bars that were missed."""
-    return [*_missed_lent(lent), *_missed_crowd(crowd), *_missed_replay(replay)]
+    each = (_missed_lent("cold", cold), _missed_lent("warm", warm), _missed_crowd(crowd), _missed_replay(replay))
+    return [missed for some in each for missed in some]
 
 
-def _missed_lent(lent: Lending | None) -> Iterator[str]:
-    if lent is None:
-        return
-    for name, attaches, bar_s in (("cold", lent.cold, BAR_COLD_S), ("warm", lent.warm, BAR_WARM_S)):
-        if attaches.access.p99_s > bar_s:
-            yield f"{name}: {attaches.access.p99_s:.3f} s from asking to access at p99, and {bar_s:g} s is the bar"
+def _missed_lent(name: str, attaches: Attaches | None) -> Iterator[str]:
+    if attaches is not None and attaches.access.p99_s > BARS_S[name]:
+        yield f"{name}: {attaches.access.p99_s:.3f} s from asking to access at p99, and {BARS_S[name]:g} s is the bar"
 
 
 def _missed_crowd(crowd: Crowd | None) -> Iterator[str]:
@@ -41,13 +39,12 @@ def _missed_replay(replay: Replay | None) -> Iterator[str]:
         yield f"phases: {len(replay.twice)} devices two had, {len(replay.left)} left"
 
 
-def print_lending(lent: Lending) -> None:
-    """Attachments one by one, step by step."""
+def print_attaches(name: str, attaches: Attaches) -> None:
+    """Attachments one by one, step by step; *name*: cold or warm."""
     say()
-    for name, attaches in (("cold", lent.cold), ("warm", lent.warm)):
-        say(f"{attaches.count} attachments, one after the other, {name}; a step begins when those before it were seen")
-        print_table(("step", "median ms", "p99 ms", "longest ms"), list(_rows(attaches)))
-    _print_missed(_missed_lent(lent))
+    say(f"{attaches.count} attachments, one after the other, {name}; a step begins when those before it were seen")
+    print_table(("step", "median ms", "p99 ms", "longest ms"), list(_rows(attaches)))
+    _print_missed(_missed_lent(name, attaches))
 
 
 def _rows(attaches: Attaches) -> Iterator[tuple[str, ...]]:

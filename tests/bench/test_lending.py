@@ -6,7 +6,6 @@ import pytest
 
 from bench.cluster.__main__ import Report, is_missed
 from bench.cluster.crowd import Crowd
-from bench.cluster.lending import Lending
 from bench.cluster.moments import Spread
 from bench.cluster.replay import Replay
 from bench.cluster.steps import ACCESS, Attaches, Cost, Seen, sum_up
@@ -135,9 +134,9 @@ def replay(held: float = 0.414, twice: tuple[str, ...] = (), left: tuple[str, ..
 @pytest.mark.parametrize(
     ("report", "missed"),
     [
-        pytest.param(Report(lending=Lending(attaches(1.0), attaches(0.1))), False, id="as fast as may be"),
-        pytest.param(Report(lending=Lending(attaches(1.01), attaches(0.1))), True, id="cold too slow"),
-        pytest.param(Report(lending=Lending(attaches(1.0), attaches(0.11))), True, id="warm too slow"),
+        pytest.param(Report(cold=attaches(1.0), warm=attaches(0.1)), False, id="as fast as may be"),
+        pytest.param(Report(cold=attaches(1.01), warm=attaches(0.1)), True, id="cold too slow"),
+        pytest.param(Report(cold=attaches(1.0), warm=attaches(0.11)), True, id="warm too slow"),
         pytest.param(Report(crowd=crowd()), False, id="a crowd is served"),
         pytest.param(Report(crowd=crowd(overtaken=1)), True, id="overtaken"),
         pytest.param(Report(crowd=crowd(twice=("g",))), True, id="one GPU in two pods"),
