@@ -4,7 +4,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final
@@ -29,7 +29,7 @@ from kube.lease import Election
 from kube.watch import pause_s
 
 AT_LEAST_EVERY_S: Final = 10.0  # certificates age and pods end, and nothing wakes us
-AT_MOST_EVERY_S: Final = 0.2  # nodes report by the hundred
+AT_MOST_EVERY_S: Final = 0.2  # all of it: nodes report by the hundred
 LEASE: Final = "podsla-controller"
 
 _log: Final = logging.getLogger(__name__)
@@ -42,11 +42,13 @@ class Task:
 
     Attributes:
         due_s: Says in how many seconds it has something to do, though nothing changes.
+        hurries: Somebody waits for it.
     """
 
     name: str
     reconcile: Callable[[], bool]
     due_s: Callable[[], float] = lambda: AT_LEAST_EVERY_S
+    hurries: bool = False
     failures: int = 0
     not_before_s: float = 0.0
 
@@ -65,7 +67,7 @@ def reconcilers(world: World, metrics: Metrics) -> list[Task]:
         Task("catalogs", catalogs.reconcile),
         Task("capacity", capacity.reconcile),
         Task("startup", Startup(world, capacity).reconcile),
-        Task("attachments", attachments.reconcile, lambda: attachments.due_s),
+        Task("attachments", attachments.reconcile, lambda: attachments.due_s, hurries=True),
         Task("warm", Warm(world, metrics, serving, attachments).reconcile),
         Task("overlays", Overlays(world, serving).reconcile),
         Task("unsized", unsized.reconcile),
@@ -81,10 +83,10 @@ class Controller:
     """
 
     def __init__(self, api: Api, namespace: str, identity: str) -> None:
-        self.woken, self.stopped = threading.Event(), threading.Event()
+        self.woken, self.hurried, self.stopped = threading.Event(), threading.Event(), threading.Event()
         self.election = Election(api, namespace, LEASE, identity, on_change=self.woken.set)
         self.metrics = Metrics(lambda: self.election.leading)
-        world = self.world = World(api.guarded(lambda: self.election.leading), namespace, self.woken.set)
+        world = self.world = World(api.guarded(lambda: self.election.leading), namespace, self.woken.set, self.hurry)
         self.tasks = reconcilers(world, self.metrics)
 
     def run(self) -> None:
@@ -95,12 +97,29 @@ class Controller:
             pauses_s = [task.not_before_s - time.monotonic() for task in self.tasks if task.failures]
             self.woken.wait(max(0.0, min([*(task.due_s() for task in self.tasks), *pauses_s])))
             self.woken.clear()
-            if self.election.leading and self.world.synced:
-                self.world.forget_bound()
-                for task in self.tasks:
-                    self.attempt(task)
-            self.stopped.wait(AT_MOST_EVERY_S)
+            self.hurried.clear()
+            self.attempt_all(self.tasks)
+            self.rest()
         self.election.stop()
+
+    def rest(self) -> None:
+        """Pause, for nodes report by the hundred; who asks for a GPU meanwhile is not kept waiting."""
+        until_s = time.monotonic() + AT_MOST_EVERY_S
+        while (left_s := until_s - time.monotonic()) > 0 and self.hurried.wait(left_s) and not self.stopped.is_set():
+            self.hurried.clear()
+            self.attempt_all([task for task in self.tasks if task.hurries])
+
+    def hurry(self) -> None:
+        """Say that something has changed for which somebody waits."""
+        self.woken.set()
+        self.hurried.set()
+
+    def attempt_all(self, tasks: Iterable[Task]) -> None:
+        """Run reconcilers one after the other, if it is this process that leads, and it knows enough."""
+        if self.election.leading and self.world.synced:
+            self.world.forget_bound()
+            for task in tasks:
+                self.attempt(task)
 
     def attempt(self, task: Task) -> None:
         """Run one reconciler, unless it failed a moment ago."""
@@ -124,7 +143,7 @@ class Controller:
     def stop(self) -> None:
         """Ask `run` to end."""
         self.stopped.set()
-        self.woken.set()
+        self.hurry()
 
 
 def run_controller(api: Api, namespace: str, identity: str, port: int) -> None:

@@ -127,9 +127,17 @@ class Failures:
 
 
 class World:
-    """The objects of the API server that matter here, as they were a moment ago; and *api* to change them."""
+    """
+    The objects of the API server that matter here, as they were a moment ago; and *api* to change them.
 
-    def __init__(self, api: Api, namespace: str, on_change: Callable[[], None]) -> None:
+    Args:
+        on_ask: Called in place of *on_change* where an attachment has changed, or a pod that reserves for one.
+    """
+
+    def __init__(
+        self, api: Api, namespace: str, on_change: Callable[[], None], on_ask: Callable[[], None] | None = None
+    ) -> None:
+        on_ask = on_ask or on_change
         self.api, self.namespace = api, namespace
         self.catalogs = Watched(api, SPEC_CATALOGS, on_change=on_change)
         self.revisions = Watched(api, CONTROLLER_REVISIONS, namespace=namespace, on_change=on_change)
@@ -144,9 +152,9 @@ class World:
         self.pods = Watched(
             api, PODS, selectors={"labelSelector": SIZE}, on_change=self.forget_bound, keep=keep_promises
         )
-        self.attachments = Watched(api, GPU_ATTACHMENTS, on_change=on_change)
+        self.attachments = Watched(api, GPU_ATTACHMENTS, on_change=on_ask)
         self.placeholders = Watched(
-            api, PODS, selectors={"labelSelector": PLACEHOLDER}, on_change=on_change, keep=without_managed_fields
+            api, PODS, selectors={"labelSelector": PLACEHOLDER}, on_change=on_ask, keep=without_managed_fields
         )
         self._changes = 0  # of pods
         self._bound: tuple[int, tuple[Bound, ...]] | None = None
