@@ -5,6 +5,7 @@ a server may call what Flask would have called (`direct`), and hands everything 
 """
 
 import logging
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -29,6 +30,7 @@ MAX_REVIEW_BYTES: Final = 7 << 20  # two objects of 3 MiB and the envelope
 RETRY_AFTER_S: Final = 1  # the API server repeats a call that is answered 503 with it, within its own timeout
 MAX_LOGGED_CHARACTERS: Final = 256
 JSON: Final = "application/json"
+TRACEPARENT: Final = "traceparent"
 TEXT: Final = "text/plain; charset=utf-8"
 
 Judge: TypeAlias = Callable[[Review, Labels, Serving, date], Response]
@@ -36,6 +38,7 @@ JUDGES: Final[Mapping[str, Judge]] = {"mutate": mutate, "validate": validate, "t
 
 DEFAULTED: Final = "mutate/defaulted"  # pods of namespaces with a default class are sent to a path of their own
 _NOWHERE: Final[Labels] = {}
+_TRACE: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-|$)")  # W3C Trace Context
 _log: Final = logging.getLogger(__name__)
 
 
@@ -58,10 +61,10 @@ class Environment:
 
 
 class Reply(NamedTuple):
-    """The answer to a review, and what counts and logs it once it is on its way."""
+    """The answer to a review, and what counts and logs it, with the call's traceparent, once it is on its way."""
 
     text: bytes
-    tell: Callable[[], None]
+    tell: Callable[[str], None]
 
 
 class NotReadyError(Exception):
@@ -116,7 +119,7 @@ def direct(app: Flask, method: str, path: str, content_type: str, body: bytes) -
 def _review(view: Callable[[bytes], Reply]) -> HttpResponse:
     reply = view(_body(request))
     sent = HttpResponse(reply.text, content_type=JSON)
-    sent.call_on_close(reply.tell)
+    sent.call_on_close(partial(reply.tell, request.headers.get(TRACEPARENT, "")))
     return sent
 
 
@@ -158,11 +161,13 @@ def _tell(
     response: Response,
     duration_s: float,
     patched_bytes: int,
+    traceparent: str,
 ) -> None:
     environment.recorder.changed(patched_bytes, again=response.again)
     refused_class = _refused_class(environment, review) if outcome == "refused" else ""
     environment.recorder.answered(endpoint, outcome, response.reason, duration_s, refused_class)
-    _log_decision(endpoint, outcome, review, response, duration_s)
+    if _log.isEnabledFor(logging.INFO):
+        _log_decision(endpoint, outcome, review, response, duration_s, traceparent)
 
 
 def _body(sent: Request) -> bytes:
@@ -217,9 +222,11 @@ def _failed(endpoint: str, review: Review, error: Exception) -> Response:
     return Response(allowed=False, code=500, reason=Reason.INTERNAL_ERROR, message=f"{message}; {where}")
 
 
-def _log_decision(endpoint: str, outcome: str, review: Review, response: Response, duration_s: float) -> None:
-    if not _log.isEnabledFor(logging.INFO):
-        return
+def _log_decision(
+    endpoint: str, outcome: str, review: Review, response: Response, duration_s: float, traceparent: str
+) -> None:
+    """Log what was decided; `trace_id` is that of the API server's own spans, where it said which."""
+    trace = _TRACE.match(traceparent)
     fields = {
         "uid": review.uid[:MAX_LOGGED_CHARACTERS],
         "endpoint": endpoint,
@@ -231,6 +238,7 @@ def _log_decision(endpoint: str, outcome: str, review: Review, response: Respons
         "reason": response.reason,
         "dry_run": review.dry_run,
         "duration_us": round(duration_s * 1e6),
+        "trace_id": trace and trace[1],
     }
     _log.info("decided", extra={"fields": {key: value for key, value in fields.items() if value}})
 

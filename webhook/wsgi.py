@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from flask import Flask
 
-from webhook.app import JSON, direct
+from webhook.app import JSON, TRACEPARENT, direct
 
 
 class Answered(NamedTuple):
@@ -24,12 +24,13 @@ def answered(app: Flask, scope: Any, body: bytes, length: int) -> Answered:
     reply = direct(app, scope.method, scope.path, scope.headers.get("content-type", ""), body)
     if reply is not None:
         headers = [("Content-Type", JSON), ("Content-Length", str(len(reply.text)))]
-        return Answered(200, headers, reply.text, reply.tell)
+        tell = reply.tell
+        return Answered(200, headers, reply.text, lambda: tell(scope.headers.get(TRACEPARENT, "")))
     return call(app, environ_of(scope, body, length))
 
 
 def environ_of(scope: Any, body: bytes, length: int) -> dict[str, Any]:
-    """Build the WSGI environment; of the headers, the application needs the Content-Type alone."""
+    """Build the WSGI environment; of the headers, the application needs Content-Type and traceparent alone."""
     return {
         "REQUEST_METHOD": scope.method,
         "SCRIPT_NAME": "",
@@ -37,6 +38,7 @@ def environ_of(scope: Any, body: bytes, length: int) -> dict[str, Any]:
         "QUERY_STRING": scope.query_string,
         "CONTENT_TYPE": scope.headers.get("content-type", ""),
         "CONTENT_LENGTH": str(length),
+        "HTTP_TRACEPARENT": scope.headers.get(TRACEPARENT, ""),
         "SERVER_NAME": "podsla",
         "SERVER_PORT": "443",
         "SERVER_PROTOCOL": "HTTP/1.1",

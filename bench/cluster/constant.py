@@ -37,7 +37,7 @@ def constant_app(answer: bytes, *, direct: bool = False) -> Flask:
         return Response(said(request.get_data(cache=False)), content_type="application/json")
 
     if direct:
-        app.extensions["answers"] = {"/mutate": lambda body: Reply(said(body), lambda: None)}
+        app.extensions["answers"] = {"/mutate": lambda body: Reply(said(body), lambda _: None)}
     return app
 
 

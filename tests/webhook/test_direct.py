@@ -14,6 +14,7 @@ from flask import Flask
 from tests.builders import catalog_text, container, pod, review, workload
 from tests.webhook.test_app import environment, of_class
 from tests.webhook.test_review import wrapped
+from tests.webhook.test_server import TRACED
 from webhook.app import DEFAULTED, JSON, JUDGES, MAX_REVIEW_BYTES, create_app, direct
 from webhook.metrics import PrometheusRecorder
 from webhook.server import Settings, Source
@@ -51,7 +52,7 @@ def app_and_recorder(**overrides: Any) -> tuple[Flask, PrometheusRecorder]:
 
 
 def scope(method: str, path: str, content_type: str) -> Any:
-    headers = {"content-type": content_type}
+    headers = {"content-type": content_type, **TRACED}
     return SimpleNamespace(method=method, path=path, query_string="timeout=5s", headers=headers, scheme="https")
 
 
