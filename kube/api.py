@@ -119,7 +119,10 @@ class Api:
             else:
                 config.load_kube_config(str(kubeconfig) if kubeconfig else None, context, configuration)
         except config.ConfigException as error:
-            raise ApiError("finding a cluster", 0, "NoCluster", f"{error}; name one with --kubeconfig") from None
+            where = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
+            raise ApiError(
+                "finding a cluster", 0, "NoCluster", f"{where}: {error}; name one with --kubeconfig"
+            ) from None
         configuration.connection_pool_maxsize = CONNECTIONS
         configuration.retries = False  # a repeated POST is ours to decide
         return cls(ApiClient(configuration))

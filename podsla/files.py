@@ -10,7 +10,7 @@ from catalog.fit import compile_index
 from catalog.keys import CLASS
 from catalog.load import SHIPPED_CATALOG, load_documents, load_target, shipped_catalogs
 from catalog.model import Catalog
-from catalog.problems import InvalidError, Problem
+from catalog.problems import InvalidError, Problem, nearest
 from catalog.reader import read_catalog
 from catalog.yamltext import Document, parse_documents
 from podsla.output import with_progress
@@ -41,9 +41,23 @@ def read_documents(catalogs: Sequence[str]) -> list[Document]:
 
 
 def catalog_paths(catalogs: Sequence[str]) -> list[Path]:
-    """Find the files of catalogues: a shipped one by its name, anything else is a path."""
+    """
+    Find the files of catalogues: a shipped one by its name, anything else is a path.
+
+    Raises:
+        InvalidError: A name is of none that is shipped, and of no file.
+    """
     shipped = shipped_catalogs()
+    unknown = [name for name in catalogs if name not in shipped and _is_bare(name)]
+    if unknown:
+        message = "is no shipped catalogue and no file"
+        raise InvalidError(Problem(name, 0, "", f"{message}; {nearest(name, shipped)}") for name in unknown)
     return [shipped.get(name, Path(name)) for name in catalogs]
+
+
+def _is_bare(name: str) -> bool:
+    """Tell a name from a path: nothing is there, and no folder or suffix says that something should be."""
+    return "/" not in name and "." not in name and not Path(name).exists()
 
 
 @dataclass(frozen=True, slots=True)

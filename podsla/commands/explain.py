@@ -8,12 +8,13 @@ import click
 from catalog.dimension import BY_MIN_KEY, DIMENSIONS, render, render_lacking
 from catalog.fit import Index
 from catalog.pod import read_pod
+from catalog.problems import InvalidError, Problem
 from podsla import completing
 from podsla.basis import Source, find_basis, source_options
 from podsla.commands.admit import admit_found, today
 from podsla.files import find_pods, load_manifests
 from podsla.options import optional_pod_options, output_option
-from podsla.output import REFUSED, ClusterError, note, print_table, print_value, say, styled
+from podsla.output import REFUSED, ClusterError, print_table, print_value, say, styled
 from podsla.recorded import Recalled, Today, recall
 from podsla.summary import driver_sentence, reserve_sentence, uncovered_sentence
 from webhook.admit import Answer, Sized
@@ -71,6 +72,8 @@ def explain_command(
     if not files:
         raise click.UsageError("name manifests with -f, or a running pod: podsla explain pod NAME")
     pods = list(find_pods(load_manifests(files, recursive=recursive)))
+    if not pods:
+        raise InvalidError([Problem(", ".join(files), 0, "", "no document holds a pod or a pod template")])
     basis, day = find_basis(source), today()
     index, labels = basis.serving.index, basis.labels_of({found.namespace for found in pods}, namespace_labels)
     basis.announce()
@@ -83,8 +86,6 @@ def explain_command(
     else:
         explained = [explain(found.title, answer, index, near) for found, answer in answers]
         print_value(explained[0] if len(explained) == 1 else explained, form)
-    if not pods:
-        note("no document holds a pod or a pod template", style="warn")
     if any(isinstance(answer, Deny) for _, answer in answers):
         raise click.exceptions.Exit(REFUSED)
 

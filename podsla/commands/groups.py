@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from catalog.problems import nearest
+
 
 class Lazy(click.Group):
     """A group that finds the command NAME as `NAME_command` in the module of `podsla.commands` that *modules* names."""
@@ -30,6 +32,14 @@ class Lazy(click.Group):
             gc.enable()
         command: click.Command = getattr(module, f"{cmd_name}_command")
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is named first; where there is none, say which may have been meant."""
+        if args[0] not in self.modules and not args[0].startswith("-") and not ctx.resilient_parsing:
+            ctx.fail(f"no such command {args[0]!r}; {nearest(args[0], self.modules)}")
+        return super().resolve_command(ctx, args)
 
 
 @click.group(

@@ -239,11 +239,33 @@ class TestCatalog:
 
         assert shell.run("classes", "--target", "mine.yaml").code == 0
 
+    def test_a_catalogue_that_is_misspelt(self, shell: Shell) -> None:
+        ran = shell.run("catalog", "lint", "esc")
+
+        assert (ran.code, ran.out) == (3, "")
+        assert ran.err.startswith("esc: is no shipped catalogue and no file; did you mean ecs?\n")
+
     def test_an_import_that_cannot_be_read(self, shell: Shell) -> None:
         ran = shell.run("catalog", "import", "ecs", shell.file("x.csv", "a,b\n1,2\n"))
 
         assert ran.code == 3
         assert "x.csv" in ran.err
+
+
+def test_a_command_that_is_misspelt(shell: Shell) -> None:
+    for words, end in ((["whi"], "'whi'; did you mean why?\n"), (["catalog", "lnit"], "'lnit'; did you mean lint?\n")):
+        ran = shell.run(*words)
+
+        assert (ran.code, ran.out) == (2, "")
+        assert ran.err.endswith(f"no such command {end}")
+
+
+def test_what_holds_no_pod_cannot_be_explained(shell: Shell) -> None:
+    text = "apiVersion: podsla.io/v1beta1\nkind: SpecCatalog\nmetadata: {name: c}\nspec: {}\n"
+    ran = shell.run("explain", "-f", shell.file("catalog.yaml", text), "-o", "json")
+
+    assert (ran.code, ran.out) == (3, "")
+    assert ran.err.startswith("catalog.yaml: no document holds a pod or a pod template\n")
 
 
 @pytest.mark.parametrize(
@@ -315,7 +337,8 @@ def test_without_a_cluster_a_command_says_how_to_name_one(
     ran = shell.run(*command)
 
     assert (ran.code, ran.out) == (3, "")
-    assert "name one with --kubeconfig" in ran.err
+    assert ran.err.startswith("finding a cluster: /nowhere/config: ")
+    assert ran.err.endswith("; name one with --kubeconfig\n")
 
 
 @pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
