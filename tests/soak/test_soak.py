@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from tests.soak.events import events
+from tests.soak.events import events, left_out
 from tests.soak.report import lines
 from tests.soak.soak import PER_S, soak
 from tests.soak.stand import WAIT_S, Stand
@@ -45,7 +45,7 @@ def test_whatever_happens_no_planned_event_fails_a_pod_and_no_pod_goes_without_i
     seed = random.SystemRandom().randrange(10_000)
     said: list[str] = [f"seed {seed}"]
     told = soak(made, 60.0, seed, events(20.0), said.append)
-    text = "\n".join([*said, *lines(told)])
+    text = "\n".join([*said, *lines(told), *left_out()])
     print(text)
 
     assert sum(not one.failed for one in told.made) > 60 * PER_S / 2, text
