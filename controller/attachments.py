@@ -93,6 +93,10 @@ class Attachments:
         failures.end()
         return True
 
+    def forget(self) -> None:
+        """Have seen none: who got a GPU while another leads is counted by that one."""
+        self._read = {}
+
     def all(self) -> tuple[Attachment, ...]:
         """List them as they were left by the last round."""
         return tuple(attachment for _, attachment in self._read.values())

@@ -43,12 +43,14 @@ class Task:
     Attributes:
         due_s: Says in how many seconds it has something to do, though nothing changes.
         hurries: Somebody waits for it.
+        forget: Called while another may lead, who tells of what happens meanwhile.
     """
 
     name: str
     reconcile: Callable[[], bool]
     due_s: Callable[[], float] = lambda: AT_LEAST_EVERY_S
     hurries: bool = False
+    forget: Callable[[], None] = lambda: None
     failures: int = 0
     not_before_s: float = 0.0
 
@@ -67,7 +69,7 @@ def reconcilers(world: World, metrics: Metrics) -> list[Task]:
         Task("catalogs", catalogs.reconcile),
         Task("capacity", capacity.reconcile),
         Task("startup", Startup(world, capacity).reconcile),
-        Task("attachments", attachments.reconcile, lambda: attachments.due_s, hurries=True),
+        Task("attachments", attachments.reconcile, lambda: attachments.due_s, hurries=True, forget=attachments.forget),
         Task("warm", Warm(world, metrics, serving, attachments).reconcile),
         Task("overlays", Overlays(world, serving).reconcile),
         Task("unsized", unsized.reconcile),
@@ -120,6 +122,9 @@ class Controller:
             self.world.forget_bound()
             for task in tasks:
                 self.attempt(task)
+        else:
+            for task in tasks:
+                task.forget()
 
     def attempt(self, task: Task) -> None:
         """Run one reconciler, unless it failed a moment ago."""
