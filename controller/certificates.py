@@ -4,6 +4,7 @@ import logging
 import time
 from base64 import b64decode
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -55,7 +56,8 @@ class Certificates:
             self._write(LEAF_SECRET, leaf, due.leaf, "kubernetes.io/tls")
         for name, data in (("ca", due.ca or _data(ca)), ("webhook", due.leaf or _data(leaf))):
             if data and data.get("tls.crt"):
-                self.metrics.expiry(name, _expiry_s(data["tls.crt"]))
+                with suppress(ValueError):  # it cannot be read, and is replaced in the rounds to come
+                    self.metrics.expiry(name, _expiry_s(data["tls.crt"]))
         kept = due.ca is None and due.leaf is None
         self._settled, self._look_s = versions if kept else None, time.monotonic() + LOOK_EVERY_S
         return kept
