@@ -12,6 +12,7 @@ import logging
 import multiprocessing
 import socket
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -42,6 +43,7 @@ HEADER_TIMEOUT_MS: Final = 120_000  # also how long an idle connection lives: th
 STOP_TIMEOUT_S: Final = 15  # for calls in flight; then the worker is killed
 BACKLOG: Final = 1024
 MAX_CONNECTIONS: Final = 2048  # an API server keeps 25 idle ones per replica; those on which nothing comes count too
+DISCARD_S: Final = 1.0  # for the rest of a body that there is no room for
 HANDOVER_S: Final = 95.0  # longer than the API server keeps an idle connection
 
 Namespaces: TypeAlias = Mapping[str, Labels]
@@ -314,6 +316,7 @@ class Bridge:
                     return answered(self.app, scope, body, length)
         except FullError:
             self.recorder.failed("overloaded")
+            await discard(protocol)
             return _text(503, "too many calls wait here; try again")
         except TimeoutError:
             self.recorder.failed("slow_body")
@@ -325,6 +328,18 @@ class Bridge:
 def _text(status: int, message: str, *headers: tuple[str, str]) -> Answered:
     retry = [("retry-after", str(RETRY_AFTER_S))] if status == 503 else []
     return Answered(status, [("content-type", TEXT), *retry, *headers], f"{message}\n".encode())
+
+
+async def discard(protocol: Any) -> None:
+    """
+    Read what is left of a body, and keep none of it; for a moment only.
+
+    A connection is closed on which some of a body is left, and who still writes there never hears what was answered.
+    """
+    with suppress(TimeoutError, ProtocolError):  # or it was being read in pieces, as the API server never sends it
+        async with asyncio.timeout(DISCARD_S):
+            async for _ in protocol:
+                pass
 
 
 async def read_body(scope: Any, protocol: Any, place: Place) -> tuple[bytes, int]:

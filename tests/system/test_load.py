@@ -4,14 +4,16 @@ import json
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from http.client import HTTPSConnection
 from itertools import repeat
+from threading import Event
 from typing import Any, Final
 
 import pytest
 
 from bench.cluster.load import Server, Stored, back_to_back, create_pods, stored
-from bench.cluster.plan import evenly, failures, is_sized
+from bench.cluster.plan import Created, evenly, failures, is_sized
 from bench.cluster.stand import OURS, pod_of
 from catalog.dimension import PPS
 from catalog.load import DEFAULT_TARGET, SHIPPED_CATALOG, load_catalog, load_target
@@ -29,6 +31,8 @@ from webhook.queue import MAX_CALLS
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("catalogs")]
 
 JOINING: Final = 200
+TOGETHER: Final = 20
+FLOOD: Final = 10 * MAX_CALLS
 WAIT_S: Final = 120.0
 
 
@@ -81,19 +85,78 @@ def test_a_pod_that_finds_the_queue_full_is_sent_again_by_the_api_server_and_get
     where = namespace()
     serves(user, where)
 
-    def refused() -> float:
-        return user.metrics(beside, "webhook")['podsla_admission_errors_total{kind="overloaded"}']
-
     def waiting() -> float:
         return user.metrics(beside, "webhook")["podsla_admission_waiting"]
 
-    before = refused()
+    before = overloaded(user, beside)
     with ThreadPoolExecutor(1) as pool:
         with full(beside.ports["podsla-webhook"]):
             eventually(lambda: waiting() >= MAX_CALLS, "the queue is full")
             asked = pool.submit(user.api.call, "POST", PODS.path(where), {}, pod_of(OURS))
-            eventually(lambda: refused() > before, "it is told to come again")
+            eventually(lambda: overloaded(user, beside) > before, "it is told to come again")
         assert is_sized(asked.result())
+
+
+def flood(user: User, beside: Cluster, where: str, pods: int) -> tuple[list[Created], set[int]]:
+    """Create so many pods at once while the queue is full; what became of them, and how probes were answered then."""
+    port, before, probed = beside.ports["podsla-webhook"], overloaded(user, beside), set[int]()
+    connected, begun = Event(), Event()
+
+    def moments() -> Iterator[float]:
+        connected.set()
+        begun.wait(WAIT_S)
+        yield from [0.0] * pods
+
+    with ThreadPoolExecutor(1) as pool:
+        server = Server.of(user.kubeconfig)
+        creating = pool.submit(create_pods, server, where, repeat(pod_of(OURS)), moments(), pods)
+        connected.wait(WAIT_S)
+        with full(port):
+            begun.set()
+            eventually(
+                lambda: overloaded(user, beside) >= before + min(pods, MAX_CALLS), "they are told to come again", WAIT_S
+            )
+        while not creating.done():
+            probed.add(probe(port))
+    return creating.result(), probed
+
+
+def probe(port: int) -> int:
+    """The status of /readyz, however long it takes."""
+    with closing(HTTPSConnection(LOOPBACK, port, context=unchecked(), timeout=WAIT_S)) as connection:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status
+
+
+def overloaded(user: User, beside: Cluster) -> float:
+    """How many calls were told that too many wait."""
+    return user.metrics(beside, "webhook")['podsla_admission_errors_total{kind="overloaded"}']
+
+
+def test_pods_that_find_the_queue_full_together_are_all_created(
+    user: User, beside: Cluster, namespace: Callable[..., str]
+) -> None:
+    """They come again together, too."""
+    where = namespace()
+    serves(user, where)
+    made, _ = flood(user, beside, where, TOGETHER)
+    assert failures(made) == []
+    assert stored(user.api, where) == Stored(pods=TOGETHER, unmutated=0)
+
+
+def test_ten_times_as_many_pods_at_once_as_may_wait_leave_it_whole(
+    user: User, beside: Cluster, namespace: Callable[..., str]
+) -> None:
+    """Where not all can be answered while the API server waits, the rest fail and say so; nothing else comes of it."""
+    where, further = namespace(), namespace()
+    serves(user, where)
+    made, probed = flood(user, beside, where, FLOOD)
+    print(f"{sum(one.failed for one in made)} of {FLOOD} failed")  # by how fast the machine is: 5 s, and no more
+    assert probed == {200}, "it is ready all the time"
+    assert all('failed calling webhook \\"pods.podsla.io\\"' in one.message for one in made if one.failed)
+    assert stored(user.api, where) == Stored(pods=sum(one.sized for one in made), unmutated=0)
+    again = create_pods(Server.of(user.kubeconfig), further, repeat(pod_of(OURS)), [0.0] * 84, 84)
+    assert failures(again) == [], "it goes on as before"
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import signal
 import socket
 import ssl
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -280,6 +281,27 @@ def test_row_21_what_waits_is_bounded_and_who_comes_past_it_is_told_to_come_agai
             assert size_of(post(connection, body)) == "medium"
         assert metric(server, "podsla_admission_waiting 0.0")
         assert metric(server, "podsla_admission_waiting_bytes 0.0")
+
+
+@pytest.mark.parametrize("length", [1_000, 1 << 20])
+def test_row_21_who_is_told_to_come_again_hears_it_and_keeps_the_connection(tmp_path: Path, length: int) -> None:
+    """
+    Whoever still writes when the connection is closed fails, and the API server then creates no pod.
+
+    Seen to fail where the rest of the body is not read: the connection has ended.
+    """
+    body, options = body_of().ljust(length), '{"queue": Queue(max_calls=1), "body_timeout_s": 60}'
+    with running(tmp_path, options) as server, closing(held(server, body)), closing(server.connect()) as connection:
+        until(lambda: metric(server, "podsla_admission_waiting 1.0"), "a call to wait", server)
+        for _ in range(5):
+            connection.putrequest("POST", "/mutate")
+            for name, value in {**JSON, "Content-Length": str(length)}.items():
+                connection.putheader(name, value)
+            connection.endheaders()
+            time.sleep(0.05)  # its head is there before its body
+            connection.send(body)
+            answer = connection.getresponse()
+            assert (answer.status, answer.read()) == (503, b"too many calls wait here; try again\n")
 
 
 def test_row_20_a_call_is_given_up_when_its_caller_has(tmp_path: Path) -> None:
