@@ -6,7 +6,7 @@ from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from cryptography import x509
 
@@ -19,6 +19,8 @@ from webhook.certificate import plan
 CA_SECRET: Final = "podsla-ca"  # noqa: S105 - the name of a Secret
 LEAF_SECRET: Final = "podsla-webhook-tls"  # noqa: S105
 SERVICE: Final = "podsla-webhook"
+LABELS: Final = {"app.kubernetes.io/part-of": "podsla"}
+ISSUER: Final = {"cert-manager.io/issuer-name": "podsla-controller"}  # else cert-manager takes ours for its own
 LOOK_EVERY_S: Final = 5.0  # at Secrets, which wake nobody, and are asked for however often others wake us
 _log = logging.getLogger(__name__)
 
@@ -72,12 +74,13 @@ class Certificates:
     def _write(self, name: str, before: Object | None, data: dict[str, str], kind: str) -> None:
         """Create or replace a Secret; another writer in between wins, and the next round looks again."""
         api, namespace = self.world.api, self.world.namespace
-        body: dict[str, Any] = {"apiVersion": "v1", "kind": "Secret", "type": kind, "data": data}
+        metadata: Object = before["metadata"] if before else {"name": name, "labels": LABELS}
+        marked = {**metadata, "annotations": {**(metadata.get("annotations") or {}), **ISSUER}}
         if before is None:
-            labels = {"app.kubernetes.io/part-of": "podsla"}
-            api.create(SECRETS, {**body, "metadata": {"name": name, "labels": labels}}, namespace)
+            new = {"apiVersion": "v1", "kind": "Secret", "type": kind, "metadata": marked, "data": data}
+            api.create(SECRETS, new, namespace)
         else:
-            api.replace(SECRETS, {**before, "data": data}, namespace)
+            api.replace(SECRETS, {**before, "metadata": marked, "data": data}, namespace)
 
     def _publish(self, resource: Resource, thing: Object, bundle: str) -> None:
         """Put the bundle into every entry that has another, each guarded by its name: an edit in between is no harm."""

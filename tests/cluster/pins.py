@@ -77,6 +77,7 @@ PINS: Final = (
     ),
     Pin("karpenter", (Binary("karpenter", "sigs.k8s.io/karpenter/kwok", 135),)),
     Pin("kyverno", (Binary("kyverno", "github.com/kyverno/kyverno/cmd/kyverno", 300),)),  # no cluster's: a bench's
+    Pin("cert-manager", (Binary("cert-manager", ".", 200),)),  # a test's
     # Without the tag every pod fails: "seccomp: config provided but seccomp not supported".
     Pin("runc", (Binary("runc", "github.com/opencontainers/runc", 13),), ("-trimpath", "-tags", "seccomp"), cgo=True),
 )
@@ -84,8 +85,10 @@ STAGES: Final = "kwok-stages"  # a folder beside the binaries: how kwok plays no
 STAGE_FILES: Final = ("node/fast", "node/heartbeat-with-lease", "pod/fast")
 KARPENTER_CRDS: Final = "karpenter-crds"  # likewise
 KYVERNO_CRDS: Final = "kyverno-crds"
+CERT_MANAGER_CRDS: Final = "cert-manager-crds"
 CRD_FOLDERS: Final = {
     KARPENTER_CRDS: ("kwok/apis/crds", "pkg/apis/crds"),
+    CERT_MANAGER_CRDS: ("deploy/crds",),
     KYVERNO_CRDS: tuple(
         f"config/crds/{group}" for group in ("kyverno", "policies.kyverno.io", "policyreport", "reports")
     ),
@@ -94,6 +97,7 @@ FOLDERS: Final = {
     STAGES: ("kwok", "sigs.k8s.io/kwok"),
     KARPENTER_CRDS: ("karpenter", "sigs.k8s.io/karpenter"),
     KYVERNO_CRDS: ("kyverno", "github.com/kyverno/kyverno"),
+    CERT_MANAGER_CRDS: ("cert-manager", "github.com/cert-manager/cert-manager"),
 }
 """What is copied out of a module: by its name, the pin and the Go module."""
 BINARIES: Final = {binary.name: (pin, binary) for pin in PINS for binary in pin.binaries}
