@@ -175,6 +175,7 @@ def running(cluster: Cluster, name: str) -> Process:
 def test_while_it_hangs_only_pods_that_asked_for_it_are_refused_after_its_own_timeout(
     user: User, beside: Cluster, namespace: Namespace
 ) -> None:
+    """Seen to fail where the match condition `has-a-key-of-ours` is always met: a pod without a class is refused."""
     made, defaulted = namespace(), namespace(default_class="general")
     with hanging(beside):
         refused = user.apply(small(made))
@@ -261,6 +262,7 @@ def admission_of(cluster: Cluster, namespace: str) -> Mapping[str, str]:
 def test_where_it_fails_open_a_pod_is_created_without_a_size_while_it_is_gone_and_that_is_told(
     user: User, beside: Cluster, namespace: Namespace
 ) -> None:
+    """Seen to fail where the controller looks for no such pods: nothing but the warning tells of it."""
     made, before = namespace(), namespace()
     with gone(beside):
         # The API server takes a new policy up on its own time.
@@ -301,6 +303,7 @@ def pods_sized(user: User) -> tuple[str, str, str]:
 def test_where_it_fails_open_a_pod_that_was_not_sized_is_refused_if_it_answers_by_then(
     user: User, namespace: Namespace
 ) -> None:
+    """Seen to fail where the component fail-open sends no new pods to `/validate`: they are created."""
     made = namespace()
     assert is_sized(user, made)
     user.api.delete(MUTATING_WEBHOOKS, "podsla")

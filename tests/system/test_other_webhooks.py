@@ -271,6 +271,7 @@ def test_what_another_takes_out_after_ours_is_written_again(
     namespace: Callable[..., str],
     tmp_path: Path,
 ) -> None:
+    """Seen to fail without `reinvocationPolicy: IfNeeded` in the manifests: nothing is written again."""
     made = namespace()
     before = create(user, made, pod("before"))
     calls: list[int] = []

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from typing import Any, Final
+from uuid import uuid4
 
 import pytest
 
@@ -11,6 +12,7 @@ from catalog.pod import REQUIRED
 from kube.api import ApiError, Object, Resource
 from kube.kinds import NODES, PODS, RUNTIME_CLASSES, SPEC_CATALOGS
 from tests.builders import container, pod, template
+from tests.cluster.state import Cluster
 from tests.system.user import User
 from tests.waiting import eventually
 
@@ -123,6 +125,24 @@ def test_the_overhead_of_a_runtime_that_the_class_brings_is_filled_in_and_counte
     found = eventually(created, "class and overhead are served")
     assert found["spec"]["runtimeClassName"] == "rund"
     assert found["spec"]["overhead"] == {"cpu": "300m", "memory": "200Mi"}
+
+
+def test_the_log_names_the_trace_in_which_the_api_server_asked(
+    user: User, beside: Cluster, namespace: Namespace
+) -> None:
+    """It passes on the trace of whoever creates a pod; its own, where it is told to make spans, goes the same way."""
+    made, trace_id = namespace(), uuid4().hex
+    assert user.apply(small(made), "--dry-run=server").returncode == 0
+    client, headers = user.api.client, {"traceparent": f"00-{trace_id}-00f067aa0ba902b7-01"}
+
+    answer = client.rest_client.pool_manager.request(
+        "POST", user.api.address + PODS.path(made), json=small(made), headers=headers
+    )
+
+    assert answer.status == 201, answer.data
+    log = beside.log("podsla-webhook")
+    lines = eventually(lambda: [line for line in log.read_text().splitlines() if trace_id in line], "it is logged")
+    assert {(json.loads(line)["trace_id"], json.loads(line)["namespace"]) for line in lines} == {(trace_id, made)}
 
 
 # --- how they live on -------------------------------------------------------------------------------------------------
