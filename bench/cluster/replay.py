@@ -1,7 +1,7 @@
 """EDGE: an hour of real pods' phases, some times as fast: each borrows a GPU for its phases instead of keeping one."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
@@ -76,11 +76,16 @@ def replay(stand: Stand, count: int, speed: float) -> Replay:
         ):
             note(f"{len(pods)} pods, {STEP_S * 63 / speed:.0f} s", style="dim")
             began_s, uids, late_s = _play(stand, seen, names, script(pods, speed))
-            until(lambda: all("gone" in seen.at_s[uid] for uid in uids.values()), "all placeholders are gone")
+            until(lambda: all(is_over(seen.at_s[uid]) for uid in uids.values()), "all placeholders are gone")
         left = [f"{node.name}: {node.open_devices} devices are open" for node in nodes if node.open_devices]
     left += [f"{uid}: {end}" for uid, end in seen.ended.items() if end != "Released"]
     left += what_stays(stand.api, WHERE)
     return _sum_up(pods, speed, seen, began_s, uids, late_s, left)
+
+
+def is_over(at_s: Mapping[str, float]) -> bool:
+    """Whether nothing more comes: the pod that reserved is gone, or there was none, for it ended while it waited."""
+    return "gone" in at_s or ("ended" in at_s and "reserved" not in at_s)
 
 
 def _play(

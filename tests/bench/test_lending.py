@@ -7,7 +7,7 @@ import pytest
 from bench.cluster.__main__ import Report, is_missed
 from bench.cluster.crowd import Crowd
 from bench.cluster.moments import Spread
-from bench.cluster.replay import Replay
+from bench.cluster.replay import Replay, is_over
 from bench.cluster.steps import ACCESS, Attaches, Cost, Seen, sum_up
 
 SPREAD = Spread(0.0, 0.0, 0.0)
@@ -149,3 +149,16 @@ def replay(held: float = 0.414, twice: tuple[str, ...] = (), left: tuple[str, ..
 )
 def test_which_bars_are_missed(report: Report, missed: bool) -> None:
     assert is_missed(report) == missed
+
+
+@pytest.mark.parametrize(
+    ("at_s", "over"),
+    [
+        pytest.param({"asked": 1.0, "reserved": 2.0, "ended": 3.0, "gone": 4.0}, True, id="gone"),
+        pytest.param({"asked": 1.0, "reserved": 2.0, "ended": 3.0}, False, id="its placeholder is still there"),
+        pytest.param({"asked": 1.0, "ended": 3.0}, True, id="given back while it waited"),
+        pytest.param({"asked": 1.0}, False, id="it waits"),
+    ],
+)
+def test_a_phase_is_over_when_nothing_reserves_for_it_any_more(at_s: dict[str, float], over: bool) -> None:
+    assert is_over(at_s) is over
