@@ -60,6 +60,13 @@ def restart_kubelets(user: User, cluster: Cluster, mark: str) -> None:
         wait_running(user, name)
 
 
+def running(user: User, pods: Mapping[str, Object]) -> dict[str, tuple[str, str, int]]:
+    """How each of these very pods runs, whatever was done to it before."""
+    found = {name: state(user, name) for name in pods}
+    assert all(found[name][:2] == (pod["metadata"]["uid"], "Running") for name, pod in pods.items()), found
+    return found
+
+
 def state(user: User, name: str) -> tuple[str, str, int]:
     """Which pod it is, its phase, and how often its container was restarted."""
     pod = user.api.get(PODS, name, NAMESPACE)

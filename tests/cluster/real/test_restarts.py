@@ -9,7 +9,7 @@ import yaml
 from kube.api import Object
 from kube.kinds import NODES
 from tests.cluster.nodeconfig import HOST, VM
-from tests.cluster.real.pods import restart_kubelets, state
+from tests.cluster.real.pods import restart_kubelets, running
 from tests.cluster.state import Cluster
 from tests.system.user import User
 from tests.waiting import eventually
@@ -52,6 +52,7 @@ def test_no_running_pod_ends_when_its_kubelet_restarts_after_edits(
     Where capacity simply followed, kubelets failed pods: OutOfpodsla.io/pps, and NodeAffinity. The last test of
     test_uninstall.py shows the former.
     """
+    before = running(installed, classed)
     edited = tmp_path / "lowered.yaml"
     edited.write_text(yaml.safe_dump(lowered()))
     apply(installed, edited)
@@ -65,8 +66,7 @@ def test_no_running_pod_ends_when_its_kubelet_restarts_after_edits(
 
     restart_kubelets(installed, cluster, "restarted")
 
-    for name, before in classed.items():
-        assert state(installed, name) == (before["metadata"]["uid"], "Running", 0)
+    assert running(installed, classed) == before
     assert {node: published(installed, node) for node in left} == left
     apply(installed, edited)
     eventually(lambda: published(installed, HOST) == ("600k", "2500"), "what was withdrawn comes back with it")

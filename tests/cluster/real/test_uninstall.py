@@ -13,7 +13,7 @@ from kube.kinds import NODES, PODS
 from tests.cluster import host
 from tests.cluster.archives import PAUSE
 from tests.cluster.nodeconfig import HOST
-from tests.cluster.real.pods import NAMESPACE, RUNNING_S, restart_kubelets, state
+from tests.cluster.real.pods import NAMESPACE, RUNNING_S, restart_kubelets, running
 from tests.cluster.state import Cluster
 from tests.system.user import User
 from tests.waiting import eventually
@@ -58,6 +58,7 @@ def test_podsla_goes_without_a_trace_and_holds_up_nobody(
     installed: User, cluster: Cluster, classed: dict[str, Object]
 ) -> None:
     """Nodes keep what their pods need, so that restarted kubelets fail none, until told otherwise."""
+    before = running(installed, classed)
     with bystanders(installed) as created:
         eventually(lambda: created, "a pod is created before")
         careful = installed.podsla("uninstall")
@@ -65,8 +66,7 @@ def test_podsla_goes_without_a_trace_and_holds_up_nobody(
         deleted = installed.kubectl("delete", "--ignore-not-found", "-k", str(cluster.folder / "install"))
         count = more_than(created, count)
         restart_kubelets(installed, cluster, "uninstalled")
-        for name, before in classed.items():
-            assert state(installed, name) == (before["metadata"]["uid"], "Running", 0)
+        assert running(installed, classed) == before
         forced = installed.podsla("uninstall", "--force")
         count = more_than(created, count)
         eventually(lambda: traces(installed) == [], "no trace is left", 60.0)
@@ -77,8 +77,7 @@ def test_podsla_goes_without_a_trace_and_holds_up_nobody(
         (said,) = (line for line in careful.stderr.splitlines() if line.startswith(f"node {node} left as it is"))
         assert f"{NAMESPACE}/{pod}" in said
     assert deleted.returncode == 0, deleted.stderr
-    for name, before in classed.items():
-        assert state(installed, name) == (before["metadata"]["uid"], "Running", 0)
+    assert running(installed, classed) == before
 
 
 def test_a_kubelet_fails_a_pod_whose_figure_was_lowered_and_that_nobody_held_up(
