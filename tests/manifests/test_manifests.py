@@ -222,7 +222,7 @@ def test_the_policy_keeps_every_key_that_a_pod_may_have(built: dict[str, list[Do
     policy = named(built["default"], "ValidatingAdmissionPolicy", "podsla-sized-pods")
     (changed,) = (v["expression"] for v in policy["spec"]["variables"] if v["name"] == "changed")
     keys, _, rest = changed.partition(".filter(")
-    assert set(re.findall(r"'([^']+)'", keys)) == {CLASS, GPU, RECORD, *BY_MIN_KEY}
+    assert set(re.findall(r"'([^']+)'", keys)) == {CLASS, GPU, GPU_PHASE, RECORD, *BY_MIN_KEY}
     assert set(re.findall(r"'([^']+)'", rest)) == {SIZE}
 
 
