@@ -363,6 +363,11 @@ def holder(numbers: frozenset[tuple[int, int]]) -> int:
 # ---- borrowing
 
 
+def name_of(pod: str, letters: str) -> str:
+    """Name an attachment: by its pod, and some letters that no other one of it has."""
+    return f"{pod[:50].rstrip('-.')}-{letters}"
+
+
 class Borrow:
     """
     A GPU for a while: a context manager, synchronous or not. See `borrow` for what may be set.
@@ -377,7 +382,7 @@ class Borrow:
         self, api: Any, pod: Pod, name: str, spec: Object, timeout: float, on_wait: Any, on_revoke: Any
     ) -> None:
         self._named = bool(name)
-        self.name = name or f"{pod.name[:50].rstrip('-.')}-{secrets.token_hex(4)}"
+        self.name = name or name_of(pod.name, secrets.token_hex(4))
         self.uuids: tuple[str, ...] = ()
         self._api, self._pod, self._spec, self._timeout = api, pod, dict(spec), timeout
         self._on_wait, self._on_revoke = on_wait, on_revoke

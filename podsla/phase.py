@@ -25,7 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from podsla.gpu import NOTICE, Borrow, GpuError, InPod, Revoked, borrow, visible
+from podsla.gpu import NOTICE, Borrow, GpuError, InPod, Revoked, borrow, name_of, visible
 
 NUMBER_CHARACTERS: Final = 16
 WRITES_AGAIN_S: Final = 1.0
@@ -153,16 +153,11 @@ class _Phase:
                 return
 
 
-def name_of(pod: str, number: str) -> str:
-    """Name the attachment of a run."""
-    return f"{pod[:50].rstrip('-.')}-{number[:8]}"
-
-
 def _lend(spec: dict[str, Any], number: str, on_revoke: Callable[[Revoked], object]) -> Borrow:
     """Ask for as long as the pod may wait: one that waits too long is ended by its activeDeadlineSeconds."""
     api = InPod()
     pod = api.pod()
-    name = name_of(pod.name, number)
+    name = name_of(pod.name, number[:8])
     return borrow(**spec, timeout=math.inf, name=name, on_revoke=on_revoke, api=api, pod=pod)
 
 

@@ -7,13 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
-from bench.cluster.lending import SEED, ask, following, make_namespace, run_borrower, until, what_stays
+from bench.cluster.lending import SEED, ask, make_namespace, run_borrower, seeing, until, what_stays
 from bench.cluster.moments import Spread
 from bench.cluster.played import CONNECTIONS, played_nodes, run_pods
 from bench.cluster.stand import Stand
 from bench.cluster.steps import Seen
-from catalog.keys import PLACEHOLDER
-from kube.kinds import GPU_ATTACHMENTS, PODS
+from kube.kinds import GPU_ATTACHMENTS
 from podsla.output import note
 from tests.cluster.nodeconfig import HOST
 
@@ -59,11 +58,7 @@ def crowd(stand: Stand, count: int) -> Crowd:
         own = [run_borrower(stand, f"own-{number}", WHERE) for number in range(REAL_PODS)]
         targets = [*names, *(own[number % REAL_PODS] for number in range(real))]
         random.Random(SEED).shuffle(targets)  # noqa: S311 - an order, no secret
-        seen = Seen()
-        with (
-            following(stand.api, PODS, seen.see_placeholder, labelSelector=PLACEHOLDER),
-            following(stand.api, GPU_ATTACHMENTS, seen.see_attachment),
-        ):
+        with seeing(stand.api) as seen:
             uids, asked_s = _ask_all(stand, seen, targets)
             _serve(stand, seen, uids)
             until(lambda: all("gone" in seen.at_s[uid] for uid in uids), "all placeholders are gone")

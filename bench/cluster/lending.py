@@ -57,11 +57,7 @@ _TARGET: Final = {
 
 def lend_one_by_one(stand: Stand, count: int, *, warm: bool) -> Attaches:
     """Attach and release *count* times on this machine; *warm*: in a namespace that keeps a GPU ready."""
-    seen, api = Seen(), stand.api
-    with (
-        following(api, PODS, seen.see_placeholder, labelSelector=PLACEHOLDER),
-        following(api, GPU_ATTACHMENTS, seen.see_attachment),
-    ):
+    with seeing(stand.api) as seen:
         uids = _one_by_one(stand, seen, count, warm=warm)
     logs = kubectl(stand.cluster, "-n", AGENTS, "logs", "-l", "app.kubernetes.io/name=podsla-agent", "--tail=-1")
     seen.see_log(logs.splitlines())
@@ -168,6 +164,17 @@ def run_borrower(stand: Stand, name: str, where: str) -> str:
 
 def _phase(api: Api, name: str, where: str) -> str:
     return str((api.get(PODS, name, where) or {})["status"].get("phase", ""))
+
+
+@contextmanager
+def seeing(api: Api) -> Iterator[Seen]:
+    """Note every event of attachments and of pods that reserve for them."""
+    seen = Seen()
+    with (
+        following(api, PODS, seen.see_placeholder, labelSelector=PLACEHOLDER),
+        following(api, GPU_ATTACHMENTS, seen.see_attachment),
+    ):
+        yield seen
 
 
 @contextmanager

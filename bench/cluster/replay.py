@@ -6,9 +6,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
-from bench.cluster.lending import ask, following, make_namespace, until, what_stays
+from bench.cluster.lending import ask, make_namespace, seeing, until, what_stays
 from bench.cluster.moments import Spread
 from bench.cluster.phases import (
+    HOUR,
     STEP_S,
     Due,
     Phases,
@@ -22,8 +23,7 @@ from bench.cluster.phases import (
 from bench.cluster.played import CONNECTIONS, played_nodes, run_pods
 from bench.cluster.stand import Stand, apply_catalogs
 from bench.cluster.steps import Seen
-from catalog.keys import PLACEHOLDER
-from kube.kinds import GPU_ATTACHMENTS, PODS
+from kube.kinds import GPU_ATTACHMENTS
 from podsla.output import note
 from tests.cluster.install import ROOT
 
@@ -69,12 +69,8 @@ def replay(stand: Stand, count: int, speed: float) -> Replay:
     pods = hours(read_trace(DATA), HOLD)[:count]
     with played_nodes(stand, [f"played-{number}" for number in range(NODES)], GPUS) as nodes:
         names = run_pods(stand, nodes, WHERE, len(pods))
-        seen = Seen()
-        with (
-            following(stand.api, PODS, seen.see_placeholder, labelSelector=PLACEHOLDER),
-            following(stand.api, GPU_ATTACHMENTS, seen.see_attachment),
-        ):
-            note(f"{len(pods)} pods, {STEP_S * 63 / speed:.0f} s", style="dim")
+        with seeing(stand.api) as seen:
+            note(f"{len(pods)} pods, {STEP_S * HOUR / speed:.0f} s", style="dim")
             began_s, uids, late_s = _play(stand, seen, names, script(pods, speed))
             until(lambda: all(is_over(seen.at_s[uid]) for uid in uids.values()), "all placeholders are gone")
         left = [f"{node.name}: {node.open_devices} devices are open" for node in nodes if node.open_devices]

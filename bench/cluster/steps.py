@@ -1,14 +1,13 @@
 """From asking for a GPU to access, step by step: what was seen of attachments, and when. Pure: no clock, no network."""
 
 import json
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
 from attach.api import Type
-from bench.cluster.plan import percentile
+from bench.cluster.moments import Spread
 from catalog.keys import PLACEHOLDER, WARM
 
 ENDS: Final = (Type.RELEASED, Type.FAILED)
@@ -151,5 +150,5 @@ def sum_up(moments: Sequence[Mapping[str, float]]) -> Attaches:
 
 
 def _cost(step: str, taken_s: Iterable[float]) -> Cost:
-    ordered = sorted(taken_s)
-    return Cost(step, statistics.median(ordered), percentile(ordered, 99), ordered[-1])
+    spread = Spread.of(sorted(taken_s))
+    return Cost(step, spread.median_s, spread.p99_s, spread.longest_s)
