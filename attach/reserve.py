@@ -29,7 +29,7 @@ class Node:
     The node of a target.
 
     Attributes:
-        capacity: Of the resource that is asked; None: drivers have it, and only the scheduler counts theirs.
+        capacity: Of the resource that is asked; None: the scheduler alone can say, for drivers have it, or nobody yet.
         model: What its label says that its GPUs are; "" where it says nothing.
         spellings: What that label says of the models asked for; none: every model will do.
     """

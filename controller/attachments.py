@@ -146,13 +146,17 @@ class Attachments:
         return found
 
     def capacity(self, node: Object, resource: str) -> int | None:
-        """Say how many of a resource a node has; None: that is not for the node to say."""
+        """
+        Say how many of a resource a node has; None: that is not for the node to say.
+
+        0 is of a device plugin that has yet to register, as after a boot: the kubelet keeps its resource.
+        """
         published = node["status"].get("capacity") or {}
         if resource not in published:
             self._dynamic = dynamic_resources(self.world.api) if self._dynamic is None else self._dynamic
             return None if resource in self._dynamic else 0
         try:
-            return parse_integer(str(published[resource]))
+            return parse_integer(str(published[resource])) or None
         except QuantityError:
             return 0
 

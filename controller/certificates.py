@@ -15,12 +15,12 @@ from controller.world import World
 from kube.api import ApiError, Object, PatchKind, Resource
 from kube.kinds import SECRETS
 from webhook.certificate import plan
+from webhook.secret import ISSUER
 
 CA_SECRET: Final = "podsla-ca"  # noqa: S105 - the name of a Secret
 LEAF_SECRET: Final = "podsla-webhook-tls"  # noqa: S105
 SERVICE: Final = "podsla-webhook"
 LABELS: Final = {"app.kubernetes.io/part-of": "podsla"}
-ISSUER: Final = {"cert-manager.io/issuer-name": "podsla-controller"}  # else cert-manager takes ours for its own
 LOOK_EVERY_S: Final = 5.0  # at Secrets, which wake nobody, and are asked for however often others wake us
 _log = logging.getLogger(__name__)
 

@@ -46,12 +46,18 @@ class Lending:
     namespace: str = ""
 
     def node(self, name: str, gpus: int) -> None:
-        """Add a node that kwok plays."""
-        own = {"cpu": "16", "memory": "64Gi", "pods": "110", "nvidia.com/gpu": str(gpus)}
+        """Add a node that kwok plays; one without GPUs publishes nothing of them."""
+        own = {"cpu": "16", "memory": "64Gi", "pods": "110", **({"nvidia.com/gpu": str(gpus)} if gpus else {})}
         metadata = {"name": name, "annotations": {"kwok.x-k8s.io/node": "fake"}}
         status = {"capacity": own, "allocatable": own}
         self.api.create(NODES, {"metadata": metadata, "status": status})
         eventually(lambda: self._is_ready(name), f"node {name} is ready", 60)
+
+    def publish(self, node: str, gpus: int) -> None:
+        """Say how many GPUs a node has, as the kubelet does."""
+        amounts = {"nvidia.com/gpu": str(gpus)}
+        body = {"status": {"capacity": amounts, "allocatable": amounts}}
+        self.api.patch(NODES, node, body, subresource="status")
 
     def _is_ready(self, name: str) -> bool:
         node = self.api.get(NODES, name) or {}

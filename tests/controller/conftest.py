@@ -4,8 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from kube.api import Api
-from kube.kinds import GPU_ATTACHMENTS, PODS
+from controller.certificates import CA_SECRET, LEAF_SECRET
+from controller.world import WEBHOOKS
+from kube.api import Api, PatchKind
+from kube.kinds import GPU_ATTACHMENTS, PODS, SECRETS
 from tests.cluster.install import PODSLA, service_account_kubeconfig
 from tests.cluster.own import own_cluster
 from tests.cluster.state import load_cluster
@@ -29,6 +31,19 @@ def bare(request: pytest.FixtureRequest) -> Iterator[Api]:
             "--timeout=30s",
         )
         yield user.api
+
+
+@pytest.fixture
+def uncertified(bare: Api) -> None:
+    """Take away what keepers of certificates leave behind: the CA, the leaf, and the bundles."""
+    for name in (CA_SECRET, LEAF_SECRET):
+        bare.delete(SECRETS, name, "podsla-system")
+    for kind, name in WEBHOOKS:
+        hooks = bare.call("GET", kind.path(name=name))["webhooks"]
+        paths = [
+            f"/webhooks/{n}/clientConfig/caBundle" for n, hook in enumerate(hooks) if "caBundle" in hook["clientConfig"]
+        ]
+        bare.patch(kind, name, [{"op": "remove", "path": path} for path in paths], kind=PatchKind.JSON)
 
 
 @pytest.fixture(scope="session")

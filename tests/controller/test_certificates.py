@@ -21,7 +21,7 @@ from cryptography import x509
 from controller.certificates import CA_SECRET, LEAF_SECRET, SERVICE, Certificates
 from controller.metrics import Metrics
 from controller.world import WEBHOOKS, World
-from kube.api import Api, ApiError, Object, PatchKind, Resource
+from kube.api import Api, ApiError, Object, Resource
 from kube.kinds import SECRETS
 from kube.watch import Watched
 from tests.cluster.install import PODSLA, ROOT, service_account_kubeconfig
@@ -115,16 +115,8 @@ def is_installed(api: Api) -> bool:
 
 
 @pytest.fixture
-def history(bare: Api) -> Iterator[History]:
+def history(bare: Api, uncertified: None) -> Iterator[History]:
     """Of a cluster in which there is neither a CA nor a leaf, and no bundle."""
-    for name in (CA_SECRET, LEAF_SECRET):
-        bare.delete(SECRETS, name, NAMESPACE)
-    for kind, name in WEBHOOKS:
-        hooks = bare.call("GET", kind.path(name=name))["webhooks"]
-        paths = [
-            f"/webhooks/{n}/clientConfig/caBundle" for n, hook in enumerate(hooks) if "caBundle" in hook["clientConfig"]
-        ]
-        bare.patch(kind, name, [{"op": "remove", "path": path} for path in paths], kind=PatchKind.JSON)
     made = History(bare)
     yield made
     for each in made.watched:

@@ -160,7 +160,7 @@ def node(bare: Api) -> Iterator[None]:
     bare.delete(NODES, "n1")
 
 
-@pytest.mark.usefixtures("node")
+@pytest.mark.usefixtures("node", "uncertified")
 def test_a_controller_that_dies_after_every_write_gets_there_and_shows_no_half_of_it(bare: Api) -> None:
     publish(bare, "lab", sizes("1M"))
     publish(bare, "teams", {"classes": [{"name": "net", "floor": {"network": {"pps": "600k"}}}]})

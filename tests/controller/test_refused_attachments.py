@@ -157,6 +157,24 @@ def test_what_only_drivers_have_is_left_to_the_scheduler(lending: Lending) -> No
     lending.api.delete(DEVICE_CLASSES, "drivers")
 
 
+def test_what_a_device_plugin_has_yet_to_publish_is_waited_for(lending: Lending) -> None:
+    """After a boot, or a start of the kubelet, its resource stands at 0 until the plugin has registered."""
+    lending.publish(ONE, 0)
+    lending.pod("a", ONE)
+    with controlling(lending), Agent(lending, GPUS).working():
+        lending.ask("early", "a")
+        eventually(lambda: "Insufficient nvidia.com/gpu" in queued_because(lending, "early"), "the scheduler says why")
+        lending.publish(ONE, GPUS[ONE])
+        lending.until("early", Type.ATTACHED)
+        lending.release("early")
+        ended(lending, "early", Type.RELEASED, "Released")
+
+
+def queued_because(lending: Lending, name: str) -> str:
+    """What an attachment that waits says."""
+    return str(lending.read(name).status.condition(Type.RESERVED).get("message", ""))
+
+
 def test_which_model_a_node_has_is_not_said_before_it_is_known_what_serves(lending: Lending) -> None:
     """The target names the label that tells; a revision that a status names may be seen after it."""
     lending.pod("a", ONE)

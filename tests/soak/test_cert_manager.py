@@ -116,15 +116,16 @@ def test_cert_manager_takes_over_and_no_pod_fails_while_it_renews_and_gives_back
     """
     Leaf and CA are renewed; all that the controller does is to publish the CA.
 
-    Pods are created once it has taken over: until the controller has published a CA that it has never seen, some fail.
-    Seen to fail where what the controller issued does not say so: cert-manager keeps it, as if it were its own.
+    Seen to fail where what the controller issued does not say so (cert-manager keeps it, as if it were its own), and
+    where a replica takes up at once what somebody else issued: pods fail until the controller has published that CA.
     """
     kept: list[Object] = []
-    for one in documents():
-        made.api.create(KINDS[one["kind"]], one, NAMESPACE)
-    numbers = wait_for(made, THEIRS, {one.serial_number for one in shown(made)})
 
     def story(made: Stand) -> None:
+        before = {one.serial_number for one in shown(made)}
+        for one in documents():
+            made.api.create(KINDS[one["kind"]], one, NAMESPACE)
+        numbers = wait_for(made, THEIRS, before)
         renew(made, CA)
         renew(made, LEAF)
         kept.append((secret(made) or {})["data"])
@@ -135,7 +136,7 @@ def test_cert_manager_takes_over_and_no_pod_fails_while_it_renews_and_gives_back
         made.api.delete(SECRETS, LEAF_SECRET, NAMESPACE)
         eventually(lambda: issuer_of(secret(made)) == CA_NAME, "the controller issues one again", WAIT_S)
 
-    told = soak(made, 0.0, 0, [Event("cert-manager renews, and gives back", story)], lambda _: None)
+    told = soak(made, 0.0, 0, [Event("cert-manager takes over, renews, and gives back", story)], lambda _: None)
     text = "\n".join(lines(told))
     print(text)
 

@@ -86,16 +86,17 @@ def change_target(user: User) -> None:
 
 
 def borrow(user: User) -> None:
-    """Ask for a GPU that another pod has for life, give up, and let time run out."""
+    """Ask for a GPU that another pod has for life, and for what no node publishes; give up, and let time run out."""
     pods = {"holder": {"nvidia.com/gpu": "1"}, "borrower": {}}
     for name, amounts in pods.items():
         container = {"name": "c", "image": "x", "resources": {"requests": amounts, "limits": amounts}}
         user.api.create(
             PODS, {"metadata": {"name": name}, "spec": {"nodeName": GPU_NODE, "containers": [container]}}, OUT
         )
-    spec: dict[str, Any] = {"podName": "borrower", "ttlSecondsAfterFinished": 0}
-    head = {"apiVersion": "podsla.io/v1beta1", "kind": "GPUAttachment", "metadata": {"name": "rights"}}
-    user.api.create(GPU_ATTACHMENTS, {**head, "spec": spec}, OUT)
+    head = {"apiVersion": "podsla.io/v1beta1", "kind": "GPUAttachment"}
+    for name, resource in (("rights", "nvidia.com/gpu"), ("unpublished", "example.com/gpu")):
+        spec = {"podName": "borrower", "resource": resource, "ttlSecondsAfterFinished": 0}
+        user.api.create(GPU_ATTACHMENTS, {**head, "metadata": {"name": name}, "spec": spec}, OUT)
 
     def is_next() -> bool:
         status = (user.api.get(GPU_ATTACHMENTS, "rights", OUT) or {}).get("status") or {}
@@ -103,7 +104,8 @@ def borrow(user: User) -> None:
 
     eventually(is_next, "it has a placeholder")
     user.api.patch(GPU_ATTACHMENTS, "rights", {"spec": {"release": True}}, namespace=OUT)
-    eventually(lambda: user.api.get(GPU_ATTACHMENTS, "rights", OUT) is None, "it is removed")
+    for name in ("rights", "unpublished"):
+        eventually(lambda name=name: user.api.get(GPU_ATTACHMENTS, name, OUT) is None, f"{name} is removed")  # type: ignore[misc]
     for name in pods:
         user.api.delete(PODS, name, OUT)
 

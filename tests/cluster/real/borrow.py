@@ -61,6 +61,12 @@ def remove_namespaces(user: User) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def told_by(user: User, job: str) -> list[str]:
+    """List what the phases of a job print; beside it stands what its client had to try again on a slow machine."""
+    lines = user.kubectl("logs", f"job/{job}").stdout.splitlines()
+    return [line for line in lines if not line.startswith("cannot release ")]
+
+
 def attempt(gpu: Object) -> str:
     """
     Write a script that tries to open a device, by the node that the agent makes and by one that it makes itself.

@@ -24,6 +24,7 @@ from tests.cluster.real.borrow import (
     release,
     run_borrower,
     take_back,
+    told_by,
     wait_condition,
     wait_reason,
 )
@@ -68,7 +69,7 @@ def test_a_job_borrows_for_its_second_phase_while_the_next_one_waits(
     wait_for_jobs(cluster)
 
     for job in JOBS:
-        assert installed.kubectl("logs", f"job/{job}").stdout.splitlines() == SEEN
+        assert told_by(installed, job) == SEEN
     lent = [parse_attachment(each) for each in attachments(cluster) if each["spec"]["podName"].startswith(JOBS)]
     earlier, later = sorted(lent, key=lambda one: one.status.attached_s or 0.0)
     assert {one.status.devices for one in lent} == {(gpus[HOST][0]["uuid"],)}

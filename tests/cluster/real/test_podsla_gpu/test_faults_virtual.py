@@ -17,6 +17,7 @@ from tests.cluster.real.borrow import (
     opens,
     run_borrower,
     take_back,
+    told_by,
 )
 from tests.cluster.real.faults import allowed_by_systemd, reloading, wait_reload
 from tests.cluster.state import Cluster
@@ -34,7 +35,7 @@ def test_a_job_of_the_virtual_node_borrows_for_its_second_phase(installed: User,
     """Under systemd, and by programs of cgroup version 2."""
     kubectl(cluster, "wait", "--for=condition=complete", f"job/{VIRTUAL_JOB}", f"--timeout={MOVES_S:.0f}s")
 
-    assert installed.kubectl("logs", f"job/{VIRTUAL_JOB}").stdout.splitlines() == SEEN
+    assert told_by(installed, VIRTUAL_JOB) == SEEN
 
 
 @pytest.mark.usefixtures("virtual_job")
