@@ -26,8 +26,7 @@ from rich.table import Table
 from bench.attach import bench_attach
 from bench.golang import build
 from bench.idle import bench_idle
-from bench.proc import resident_mib
-from bench.tls import bench_tls
+from bench.tls import bench_memory, bench_tls
 from catalog.fit import Index, compile_index
 from catalog.load import SHIPPED_CATALOG, load_catalog, load_target
 from catalog.model import Catalog
@@ -43,7 +42,6 @@ COLUMNS: Final = ("what", "median", "least", "note")
 PARTS: Final = ("decision", "process", "tls", "memory", "attach", "idle")
 ROUNDS: Final = 40
 CALLS: Final = 100
-REVIEWS: Final = 100_000
 TODAY: Final = date(2026, 11, 23)
 
 POD: Final[dict[str, Any]] = {
@@ -191,17 +189,6 @@ def caller(app: Flask, path: str, body: bytes) -> Callable[[], bytes]:
     return call
 
 
-def bench_memory(serving: Serving) -> Iterator[Row]:
-    """Resident memory of a process that answers reviews, each pod another."""
-    app = create_app(Environment(lambda: serving, lambda _: {}, PrometheusRecorder(), lambda: TODAY, time.perf_counter))
-    template = orjson.dumps(review())
-    for done in range(1, REVIEWS + 1):
-        body = template.replace(b"5d4f7c9b8", b"%09x" % done).replace(b'"1500000"', b'"%d"' % (600_000 + done))
-        caller(app, "/mutate", body)()
-        if done in (1_000, 10_000, REVIEWS):
-            yield f"memory after {done} reviews", f"{resident_mib(os.getpid()):.1f} MiB", "", ""
-
-
 def machine() -> str:
     """Say on what this ran."""
     model = next(
@@ -232,7 +219,7 @@ def parts() -> dict[str, Callable[[], Iterator[Row]]]:
         "decision": lambda: bench_decision(catalog, lambda made: compile_index(made, target)),
         "process": lambda: bench_flask(serving),
         "tls": lambda: bench_tls(review(), _go()),
-        "memory": lambda: bench_memory(serving),
+        "memory": lambda: bench_memory(review()),
         "attach": bench_attach,
         "idle": bench_idle,
     }

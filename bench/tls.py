@@ -19,6 +19,7 @@ import orjson
 
 from bench.cluster.constant import UID
 from bench.golang import GO, fixed_class
+from bench.proc import resident_mib
 from catalog.keys import DOMAIN
 from webhook.certificate import issue_ca, issue_leaf
 
@@ -27,7 +28,9 @@ CONNECTIONS: Final = 8
 ROUNDS: Final = 9
 ROUND_S: Final = 1.0
 PAUSE_S: Final = 0.005  # between two calls of somebody who waits for each
+REVIEWS: Final = (1_000, 10_000, 100_000)
 START_S: Final = 30.0
+PYTHON: Final = (sys.executable, "-m")
 LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
 ROOT: Final = Path(__file__).parents[1]
 
@@ -108,8 +111,8 @@ def read_answer(connection: socket.socket) -> bytes:
 
 
 @contextmanager
-def serving(command: Sequence[str], port: int, log: Path) -> Iterator[None]:
-    """Run a server until it answers, and while it is measured."""
+def serving(command: Sequence[str], port: int, log: Path) -> Iterator[int]:
+    """Run a server until it answers, and while it is measured; its process."""
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, cwd=ROOT)
     try:
@@ -118,7 +121,7 @@ def serving(command: Sequence[str], port: int, log: Path) -> Iterator[None]:
             if process.poll() is not None or time.monotonic() > end_s:
                 raise RuntimeError(f"{' '.join(command[:4])} does not serve: {log.read_text()[-400:]}")
             time.sleep(0.05)
-        yield
+        yield process.pid
     finally:
         process.terminate()
         process.wait()
@@ -144,18 +147,15 @@ def bench_tls(review: Mapping[str, Any], go: Path | None = None) -> Iterator[tup
     Args:
         go: The webhook in Go, which does the same for one class that is fixed, on as many cores as there are.
     """
-    alike = orjson.dumps({**review, "request": {**review["request"], "uid": UID.decode()}})
+    alike = _dump(review)
     with TemporaryDirectory() as made, ExitStack() as stack:
         folder, ports = Path(made), (_free_port(), _free_port(), _free_port())
         crt, key, ca = _write_pair(folder)
-        python = [sys.executable, "-m"]
-        options = {"--address": HOST, "--port": str(ports[0]), "--tls-cert": crt, "--tls-key": key}
-        ours = [*python, "podsla", "webhook", *chain.from_iterable(options.items())]
-        stack.enter_context(serving(ours, ports[0], folder / "podsla.log"))
+        stack.enter_context(serving(_ours(ports[0], crt, key), ports[0], folder / "podsla.log"))
         first = stack.enter_context(Caller(ports[0], ca, cycle([alike])))
         (folder / "answer.json").write_bytes(first.call(first.opened[0]))
         for port, how in zip(ports[1:], ([], ["direct"]), strict=True):
-            constant = [*python, "bench.cluster.constant", str(port), crt, key, str(folder / "answer.json"), *how]
+            constant = [*PYTHON, "bench.cluster.constant", str(port), crt, key, str(folder / "answer.json"), *how]
             stack.enter_context(serving(constant, port, folder / f"constant-{port}.log"))
         callers = {
             "podsla": first,
@@ -176,6 +176,29 @@ def bench_tls(review: Mapping[str, Any], go: Path | None = None) -> Iterator[tup
         yield from _tails("µs over TLS, one at a time, p99", alone)
         own = {"podsla, by its own log": [float(us) for us in _logged_us(log.read_bytes()[read:])]}
         yield from _tails("µs in the webhook, one at a time, p99", own)
+
+
+def bench_memory(review: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+    """Resident memory of a replica's two processes, each pod another; what they share counts in each."""
+    with TemporaryDirectory() as made:
+        folder, port, done = Path(made), _free_port(), 0
+        crt, key, ca = _write_pair(folder)
+        log = folder / "podsla.log"
+        with serving(_ours(port, crt, key), port, log) as pid, Caller(port, ca, _others(_dump(review))) as caller:
+            for reviews in REVIEWS:
+                for _ in range(done, reviews):
+                    caller.call(caller.opened[0])
+                done = reviews
+                yield f"memory after {reviews} reviews", f"{resident_mib(pid):.1f} MiB", "", ""
+
+
+def _dump(review: Mapping[str, Any]) -> bytes:
+    return orjson.dumps({**review, "request": {**review["request"], "uid": UID.decode()}})
+
+
+def _ours(port: int, crt: str, key: str) -> list[str]:
+    options = {"--address": HOST, "--port": str(port), "--tls-cert": crt, "--tls-key": key}
+    return [*PYTHON, "podsla", "webhook", *chain.from_iterable(options.items())]
 
 
 def _logged_us(lines: bytes) -> Iterator[int]:
