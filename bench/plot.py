@@ -43,7 +43,7 @@ def in_turn(rows: Sequence[Mapping[str, str]]) -> list[Panel]:
         if colon:
             bar = Bar(mode, f"{float(row['median']):,.0f}", float(row["median"]), ours=_is_ours(mode))
             groups.setdefault(group, []).append(bar)
-    return [Panel(group, bars) for group, bars in groups.items() if any(bar.ours for bar in bars)]
+    return [Panel(group, bars) for group, bars in groups.items() if {bar.ours for bar in bars} == {True, False}]
 
 
 def _is_ours(mode: str) -> bool:
