@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -211,11 +212,13 @@ def _build_one(pin: Pin, binary: Binary, display: _Display) -> None:
 
 
 def _module_folder(pin: str, module: str) -> Path:
-    command = [_go() or "go", "list", "-m", "-f", "{{.Dir}}", module]
+    """Find a module's files, downloaded where they are not there yet."""
+    command = [_go() or "go", "mod", "download", "-json", module]
     asked = subprocess.run(command, cwd=_PINS / pin, capture_output=True, text=True, check=False)
-    if not asked.stdout.strip():
-        raise ClusterError(f"cannot find the files of {module}; go says: {asked.stderr.strip()}")
-    return Path(asked.stdout.strip())
+    told = json.loads(asked.stdout or "{}")
+    if "Dir" not in told:
+        raise ClusterError(f"cannot find the files of {module}; go says: {told.get('Error') or asked.stderr.strip()}")
+    return Path(told["Dir"])
 
 
 def _copy_stages(module: Path, into: Path) -> None:
