@@ -36,6 +36,7 @@ class ClusterView:
         slices: The node's ResourceSlices.
         attached: When attachments were first attached, by UID, in seconds since 1970.
         unlisted: Since when the kubelet has not listed the devices of an attachment, by UID and the boot clock.
+        ended: UIDs of placeholders whose process has ended, by the node itself: the API server hears of it later.
         system_namespaces: Whose pods may have any device open.
     """
 
@@ -46,6 +47,7 @@ class ClusterView:
     slices: tuple[Object, ...] = ()
     attached: Mapping[str, float] = field(default_factory=dict)
     unlisted: Mapping[str, float] = field(default_factory=dict)
+    ended: Collection[str] = ()
     system_namespaces: Collection[str] = ()
 
 
@@ -219,7 +221,7 @@ def _reserving(attachment: Attachment, view: ClusterView) -> Object | None:
 
 def _is_lost(attachment: Attachment, devices: Collection[str], view: ClusterView) -> bool:
     pod = _reserving(attachment, view)
-    if pod is None or _is_another_given(attachment, devices, view):
+    if pod is None or pod["metadata"]["uid"] in view.ended or _is_another_given(attachment, devices, view):
         return True
     since_s = view.unlisted.get(attachment.uid)
     return since_s is not None and view.now.boot_s - since_s >= LOST_AFTER_S

@@ -28,7 +28,7 @@ from attach.cluster import (
 from attach.desired import unreadable
 from attach.entry import Entry, Trouble
 from attach.errors import AttachError
-from attach.model import Target
+from attach.model import Container, Target
 from attach.observe import trouble_of
 from attach.ports import Processes
 from attach.reconcile import Clock, Desired, Status
@@ -68,6 +68,7 @@ class ClusterSource:
         self._view = ClusterView(clock.now(), system_namespaces=tuple(system_namespaces))
         self._wanted = Wanted()
         self._failures, self._not_before_s = 0, 0.0
+        self._ends: dict[str, threading.Event] = {}  # of placeholders' processes, by the pod's UID
         self._read_before: dict[tuple[str, str], Attachment] = {}  # by UID and version: reading one takes 2 ms
 
     def __str__(self) -> str:
@@ -99,7 +100,7 @@ class ClusterSource:
         now, slices = self._clock.now(), self._slices.items()
         view = replace(self._view, attachments=attachments, pods=pods, slices=slices, now=now)
         view = replace(view, given=self._ask_kubelet(view), attached=self._attached(view, entries))
-        self._view = replace(view, unlisted=unlisted(view, entries))
+        self._view = replace(view, unlisted=unlisted(view, entries), ended=self._ended(view))
         self._wanted = wanted(self._view, entries)
         return replace(self._wanted.desired, complete=not problems), problems
 
@@ -171,6 +172,38 @@ class ClusterSource:
                 found[each.uid] = entry.since_s
         return found
 
+    def _ended(self, view: ClusterView) -> frozenset[str]:
+        """
+        Name the placeholders whose process has ended.
+
+        So it is where nobody asked, as in an eviction: the kubelet frees the device, and tells the API server after.
+        """
+        reserving = (placeholder_of(each, view) for each in view.attachments)
+        pods = {str(pod["metadata"]["uid"]): pod for pod in reserving if pod is not None}
+        self._ends = {uid: end for uid in pods if (end := self._ends.get(uid) or self._follow(pods[uid])) is not None}
+        return frozenset(uid for uid, end in self._ends.items() if end.is_set())
+
+    def _follow(self, pod: Object) -> threading.Event | None:
+        """Have the end of a placeholder's process noted; None: it is not seen to run, which is no word on its end."""
+        end, uid = threading.Event(), str(pod["metadata"]["uid"])
+
+        def note() -> None:
+            end.set()
+            self._woken.set()
+
+        try:
+            found = self._find(pod)
+        except AttachError:
+            return None
+        return end if found is not None and self._processes.on_end(found.init, uid, note) else None
+
+    def _find(self, pod: Object) -> Container | None:
+        """Find a placeholder's container; None: it does not run."""
+        meta, (container_id, _) = pod["metadata"], container_of(pod)
+        if not container_id:
+            return None
+        return self._processes.find(Target(meta["namespace"], meta["name"], meta["uid"], container_id))
+
     def _is_waiting(self) -> bool:
         """Whether a placeholder is here, and its attachment has not begun: the kubelet is about to give a device."""
         uids = {each.uid for each in self._view.attachments if placeholder_of(each, self._view)}
@@ -183,11 +216,8 @@ class ClusterSource:
     def _end(self, pod: Object) -> bool:
         """Give the word that lets a placeholder end; say whether it has. One that never ran needs no word."""
         meta = pod["metadata"]
-        container_id, _ = container_of(pod)
-        if not container_id:
-            return True
         try:
-            found = self._processes.find(Target(meta["namespace"], meta["name"], meta["uid"], container_id))
+            found = self._find(pod)
             return found is None or not self._processes.signal(found.init, meta["uid"], signal.SIGUSR1)
         except AttachError as error:
             fields = {"pod": f"{meta['namespace']}/{meta['name']}", "reason": error.reason, "error": str(error)}

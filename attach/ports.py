@@ -1,6 +1,6 @@
 """What the reconcile loop asks of a node. Real adapters are edge modules; the fake is tests/attach/fakes.py."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from attach.model import Access, Cgroup, Container, DeviceNode, Gpu, Holder, NodeState, Process, Target
@@ -100,6 +100,9 @@ class Processes(Protocol):
 
     def signal(self, process: Process, pod_uid: str, number: int) -> bool:
         """Send a signal to that very process, if it still runs in a container of the pod; False: it does not."""
+
+    def on_end(self, process: Process, pod_uid: str, then: Callable[[], object]) -> bool:
+        """Call *then*, on another thread, once that very process of the pod has ended; False: it has already."""
 
 
 class Inventory(Protocol):

@@ -6,7 +6,9 @@ A device is known by its number, never by its path: a container makes nodes of i
 
 import os
 import random
+import select
 import signal
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -244,20 +246,50 @@ class HostProcesses:
 
     def signal(self, process: Process, pod_uid: str, number: int) -> bool:
         """See the port."""
-        try:
-            pidfd = os.pidfd_open(process.pid)
-        except ProcessLookupError:
+        pidfd = self._pidfd(process, pod_uid)
+        if pidfd is None:
             return False
         try:
-            running = self._running(process.pid)
-            if running is None or running[0] != process or pod_uid_in(self._cgroup(running[1])) != pod_uid:
-                return False
             self._send(pidfd, number)
-        except (ProcessLookupError, FileNotFoundError):
+        except ProcessLookupError:
             return False
         finally:
             os.close(pidfd)
         return True
+
+    def on_end(self, process: Process, pod_uid: str, then: Callable[[], object]) -> bool:
+        """See the port."""
+        pidfd = self._pidfd(process, pod_uid)
+        if pidfd is None:
+            return False
+
+        def wait() -> None:
+            ends = select.poll()
+            ends.register(pidfd, select.POLLIN)
+            ends.poll()
+            os.close(pidfd)
+            then()
+
+        threading.Thread(target=wait, name=f"end of {process.pid}", daemon=True).start()
+        return True
+
+    def _pidfd(self, process: Process, pod_uid: str) -> int | None:
+        """Hold a process, then look whether it is that very one; None: it is not, or has ended."""
+        try:
+            pidfd = os.pidfd_open(process.pid)
+        except ProcessLookupError:
+            return None
+        try:
+            running = self._running(process.pid)
+            if running is not None and running[0] == process and pod_uid_in(self._cgroup(running[1])) == pod_uid:
+                return pidfd
+        except (ProcessLookupError, FileNotFoundError):
+            pass
+        except BaseException:
+            os.close(pidfd)
+            raise
+        os.close(pidfd)
+        return None
 
     @point("send a signal")
     def _send(self, pidfd: int, number: int) -> None:

@@ -6,6 +6,7 @@ A module runs them by a subclass of `Contract` and a fixture `world`.
 
 import errno
 import signal
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
@@ -300,3 +301,13 @@ class Contract:
         assert world.processes.signal(process, web.target.uid, signal.SIGKILL)
         eventually(lambda: world.processes.find(web.target) is None, "the container has ended")
         assert not world.processes.signal(process, web.target.uid, signal.SIGKILL)
+
+    def test_the_end_of_a_process_of_the_pod_is_told_and_of_no_other(self, world: World) -> None:
+        web, other, ended = world.start(), world.start(), threading.Event()
+        process = found(world, web).init
+        assert not world.processes.on_end(process, other.target.uid, ended.set)
+        assert world.processes.on_end(process, web.target.uid, ended.set)
+        assert not ended.wait(0.1)
+        assert world.processes.signal(process, web.target.uid, signal.SIGKILL)
+        assert ended.wait(10.0)
+        assert not world.processes.on_end(process, web.target.uid, ended.set)

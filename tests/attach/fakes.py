@@ -100,6 +100,7 @@ class FakeNode:
         self.troubled: set[str] = set()
         self.refusing: set[str] = set()
         self.signals: list[tuple[int, int]] = []
+        self.ends: list[tuple[int, Callable[[], object]]] = []
         self.saved: Callable[[], Collection[Entry]] | None = None
         self.count = 100
 
@@ -136,7 +137,7 @@ class FakeNode:
         container.runs = False
         for pid, process in list(self.running.items()):
             if process.container_id == container.target.container_id and not process.unkillable:
-                del self.running[pid]
+                self._gone(pid)
 
     def open(self, process: FakeProcess, rdev: int) -> bool:
         """Open a device as a process: its container's rules decide, and on the node none do."""
@@ -264,11 +265,23 @@ class FakeNode:
             return False
         self.signals.append((process.pid, number))
         if not found.unkillable and (number == signal.SIGKILL or not found.deaf):
-            del self.running[process.pid]
+            self._gone(process.pid)
             for container in self.containers:
                 if container.init == process:
                     self.end(container)
         return True
+
+    def on_end(self, process: Process, pod_uid: str, then: Callable[[], object]) -> bool:
+        found = self.running.get(process.pid)
+        if found is None or (found.process, found.pod_uid) != (process, pod_uid):
+            return False
+        self.ends.append((process.pid, then))
+        return True
+
+    def _gone(self, pid: int) -> None:
+        del self.running[pid]
+        for then in [then for whose, then in self.ends if whose == pid]:
+            then()
 
     # --- Inventory
 

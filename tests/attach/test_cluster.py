@@ -161,6 +161,8 @@ def test_what_ends_it(pods: tuple[Fields, ...], of: Attachment, reason: str) -> 
         ),
         pytest.param(view(given=Trouble("KubeletSilent", "")), False, id="a silent kubelet is no answer"),
         pytest.param(view(given=(OTHERS,)), True, id="the kubelet has given it to another pod"),
+        pytest.param(view(ended=("h-1",)), True, id="its process has ended, and the API server has not heard of it"),
+        pytest.param(view(ended=("h-0",)), False, id="the process of an earlier one has ended"),
         pytest.param(
             view(
                 given=(*GIVEN, PodDevices("team-b", "x", (Device("nvidia.com/gpu", "GPU-2"), Device("x/nic", "GPU-1"))))

@@ -1,6 +1,7 @@
 """What an agent keeps of the attachments that the API server lists."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,7 +10,9 @@ import pytest
 import attach.live
 from attach.api import Attachment, parse_attachment
 from attach.clock import SystemClock
+from attach.cluster import ClusterView
 from attach.live import ClusterSource
+from attach.model import Target
 from attach.podresources import KubeletReservations
 from kube.api import Api
 from kube.watch import Watched
@@ -59,3 +62,39 @@ def test_an_attachment_is_read_once_for_each_version(tmp_path: Path, monkeypatch
 
     assert (only.uid, only.spec.release) == ("a", True)
     assert read == ["a 1", "b 2", "a 3"]
+
+
+def placeholder(container_id: str) -> dict[str, Any]:
+    """A placeholder that runs, by the API server."""
+    return {
+        "metadata": {"name": "holder", "namespace": "team-a", "uid": "h-1", "labels": {"podsla.io/placeholder": "a"}},
+        "spec": {"restartPolicy": "Never"},
+        "status": {
+            "phase": "Running",
+            "containerStatuses": [
+                {"name": "main", "containerID": f"containerd://{container_id}", "state": {"running": {}}}
+            ],
+        },
+    }
+
+
+def test_the_end_of_a_placeholders_process_is_known_before_the_api_server_tells() -> None:
+    """It is followed once, wakes the agent, and stays ended; what does not run by the node is no word on its end."""
+    node, container_id = FakeNode(), "c" * 64
+    source = ClusterSource(cast("Api", None), "node-1", cast("Any", None), node, SystemClock())
+    (reserving,) = [thing("a", "1") | {"status": {"placeholder": {"name": "holder", "uid": "h-1"}}}]
+    view = ClusterView(
+        SystemClock().now(), (parse_attachment(reserving),), {("team-a", "holder"): placeholder(container_id)}
+    )
+    assert source._ended(view) == frozenset()
+
+    container = node.start(Target("team-a", "holder", "h-1", container_id))
+    for _ in range(2):
+        assert source._ended(view) == frozenset()
+    assert len(node.ends) == 1
+    source._woken.clear()
+    node.end(container)
+
+    assert source._woken.is_set()
+    assert source._ended(view) == {"h-1"}
+    assert source._ended(replace(view, attachments=())) == frozenset()
