@@ -50,8 +50,11 @@ class SecretFiles:
         if pair != self._seen:
             self._seen, self._seen_s = pair, self.clock()
         if not self.key.exists() or _is_ours(secret) or self.clock() - self._seen_s >= FOREIGN_AFTER_S:
-            self._write(pair)
-        return True
+            try:
+                self._write(pair)
+            except OSError as error:  # a full disk, say: it is tried again
+                _log.error("cannot write the certificate", extra={"fields": {"error": str(error)[:256]}})
+        return self.key.exists()
 
     def _write(self, pair: tuple[bytes, bytes]) -> None:
         for file, content in zip((self.certificate, self.key), pair, strict=True):

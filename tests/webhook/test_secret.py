@@ -91,3 +91,13 @@ def test_the_last_pair_stays_where_there_is_none(stored: Stored, replica: Replic
     replica.shows()
     stored.secret = secret
     assert replica.shows(1000.0) == (True, {"first"})
+
+
+def test_a_pair_that_cannot_be_written_is_written_later(stored: Stored, replica: Replica) -> None:
+    """The thread that follows the Secret goes on: it would never serve a renewed certificate again."""
+    stored.store("first", ISSUER)
+    folder = replica.files.key.parent
+    folder.rmdir()
+    assert replica.shows() == (False, set())
+    folder.mkdir()
+    assert replica.shows() == (True, {"first"})
