@@ -20,7 +20,11 @@ from catalog.keys import PLACEHOLDER
 from kube.api import Object
 
 LOST_AFTER_S: Final = 10.0  # that a running placeholder is not listed
-STATUSES: Final = ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
+STATUSES: Final = {  # of a pod's status, by what the spec has of the same containers
+    "containerStatuses": "containers",
+    "initContainerStatuses": "initContainers",
+    "ephemeralContainerStatuses": "ephemeralContainers",
+}
 _ENDED: Final = ("Succeeded", "Failed")
 
 
@@ -141,13 +145,23 @@ def container_of(pod: Object, name: str = "") -> tuple[str, bool]:
     status = pod.get("status") or {}
     if status.get("phase") in _ENDED:
         return "", False
-    for each in (one for kind in STATUSES for one in status.get(kind) or ()):
+    for where, each in ((group, one) for kind, group in STATUSES.items() for one in status.get(kind) or ()):
         if not name or each["name"] == name:
             state = each.get("state") or {}
             if state.get("running") is not None:
                 return str(each.get("containerID", "")).rpartition("://")[2], True
-            return "", state.get("terminated") is None or pod["spec"].get("restartPolicy") != "Never"
+            ended = state.get("terminated")
+            return "", ended is None or _restarts(pod["spec"], where, each["name"], ended.get("exitCode"))
     return "", True
+
+
+def _restarts(spec: Object, group: str, name: str, exit_code: int | None) -> bool:
+    """Say whether the kubelet starts a container again, by its own policy, or else its pod's."""
+    own = next((one.get("restartPolicy") for one in spec.get(group) or () if one["name"] == name), None)
+    policy = own or spec.get("restartPolicy", "Always")
+    if group == "ephemeralContainers" or (group == "initContainers" and own != "Always" and exit_code == 0):
+        return False
+    return bool(policy == "Always" or (policy == "OnFailure" and exit_code != 0))
 
 
 def _new(attachment: Attachment, view: ClusterView) -> Wish | None:

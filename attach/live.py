@@ -249,11 +249,18 @@ class ClusterSource:
 
 def pod_facts(pod: Object) -> Object:
     """Keep of a pod who it is and how its containers stand."""
-    metadata, status = pod["metadata"], pod.get("status") or {}
+    metadata, spec, status = pod["metadata"], pod.get("spec") or {}, pod.get("status") or {}
     kept = ("name", "namespace", "uid", "labels", "deletionTimestamp", "resourceVersion")
     return {
         "metadata": {key: metadata[key] for key in kept if key in metadata},
-        "spec": {"restartPolicy": (pod.get("spec") or {}).get("restartPolicy", "Always")},
+        "spec": {
+            "restartPolicy": spec.get("restartPolicy", "Always"),
+            **{
+                group: [{key: one.get(key) for key in ("name", "restartPolicy")} for one in spec[group]]
+                for group in STATUSES.values()
+                if spec.get(group)
+            },
+        },
         "status": {
             "phase": status.get("phase", ""),
             **{

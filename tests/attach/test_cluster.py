@@ -8,6 +8,7 @@ import pytest
 from attach.api import Attachment, Type, parse_attachment
 from attach.cluster import LOST_AFTER_S, ClusterView, is_here, orphans, unlisted, wanted
 from attach.entry import Entry, Now, Policy, Trouble, Wish
+from attach.live import pod_facts
 from attach.model import Target
 from attach.reasons import Over, Reason
 from attach.reconcile import Status
@@ -129,6 +130,37 @@ ENDS: Final = [
         id="somebody deleted the placeholder",
     ),
 ]
+
+
+def exited(code: int, policy: str, group: str = "containers", own: str | None = None) -> Fields:
+    """See the target's container after its exit, in a pod and with a container of these restart policies."""
+    kind = {"containers": "container", "initContainers": "initContainer", "ephemeralContainers": "ephemeralContainer"}
+    ended = {"name": "main", "containerID": "", "state": {"terminated": {"exitCode": code}}}
+    spec = {"restartPolicy": policy, group: [{"name": "main", "restartPolicy": own}]}
+    return {**TARGET, "spec": spec, "status": {"phase": "Running", f"{kind[group]}Statuses": [ended]}}
+
+
+@pytest.mark.parametrize(
+    ("target", "ends"),
+    [
+        pytest.param(exited(0, "Never"), True, id="never"),
+        pytest.param(exited(1, "Never"), True, id="never, after a failure"),
+        pytest.param(exited(0, "OnFailure"), True, id="on failure, and it did not fail"),
+        pytest.param(exited(1, "OnFailure"), False, id="on failure"),
+        pytest.param(exited(0, "Always"), False, id="always"),
+        pytest.param(exited(1, "Always", own="Never"), True, id="the container's own word counts"),
+        pytest.param(exited(1, "Never", own="OnFailure"), False, id="the container's own word counts, on failure"),
+        pytest.param(exited(0, "Always", "initContainers"), True, id="an init container that is done"),
+        pytest.param(exited(1, "Always", "initContainers"), False, id="an init container that failed"),
+        pytest.param(exited(1, "Never", "initContainers"), True, id="an init container that failed for good"),
+        pytest.param(exited(0, "Never", "initContainers", "Always"), False, id="a sidecar"),
+        pytest.param(exited(1, "Always", "ephemeralContainers"), True, id="an ephemeral container"),
+    ],
+)
+def test_a_container_has_ended_where_the_kubelet_does_not_start_it_again(target: Fields, ends: bool) -> None:
+    assert (held_wish(view(target, PLACEHOLDER)).release is not None) is ends
+    kept = dict(pod_facts(target))
+    assert (held_wish(view(kept, PLACEHOLDER)).release is not None) is ends
 
 
 @pytest.mark.parametrize(("pods", "of", "reason"), ENDS)
