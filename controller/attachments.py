@@ -32,6 +32,7 @@ from attach.warm import Ready, choose, read_ready
 from catalog.keys import ATTACHMENT_FINALIZER, PLACEHOLDER
 from catalog.problems import InvalidError
 from catalog.quantity import QuantityError, parse_integer
+from controller.announce import announce
 from controller.budgets import Budgets
 from controller.metrics import Metrics
 from controller.serving import Serving
@@ -76,7 +77,8 @@ class Attachments:
         """Bring every attachment as far as it goes now."""
         before = {uid: attachment for uid, (_, attachment) in self._read.items()}
         self._read, self.due_s, self._dynamic = dict(self._readable()), LONGEST_S, None
-        self.metrics.waited(waited_s(before, {uid: attachment for uid, (_, attachment) in self._read.items()}))
+        now = {uid: attachment for uid, (_, attachment) in self._read.items()}
+        self.metrics.waited(waited_s(before, now))
         self._ready = read_ready(self.world.placeholders.items())
         failures = Failures()
         with failures.noted():
@@ -90,6 +92,7 @@ class Attachments:
                 del memory[uid]
         self.metrics.gpu_seconds(self.budgets.held_s())
         self.metrics.attachments(Counter(_state(attachment) for _, attachment in self._read.values()))
+        announce(self.world.api, before, now)  # last: those who wait for a GPU do not wait for it
         failures.end()
         return True
 

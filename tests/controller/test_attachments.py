@@ -53,10 +53,16 @@ def test_a_gpu_is_lent_to_one_after_the_other_and_taken_back(lending: Lending) -
         lending.until("second", Type.ATTACHED)
         lending.api.delete(GPU_ATTACHMENTS, "second", lending.namespace)
         eventually(lambda: lending.api.get(GPU_ATTACHMENTS, "second", lending.namespace) is None, "it is gone")
+        by_agent = {(kind, reason) for kind in ("GPUAttachment", "Pod") for reason in ("Attached", "Released")}
+        eventually(lambda: by_agent <= told(lending), "what the agent did is told, on both objects")
     assert agent.most == {ONE: 1}
     assert metrics.registry.get_sample_value("podsla_gpu_wait_seconds_count") == 2
-    told = {(e["regarding"]["kind"], e["reason"]) for e in lending.api.list(EVENTS, lending.namespace)}
-    assert {("GPUAttachment", "Queued"), ("Pod", "Queued")} <= told
+    assert {("GPUAttachment", "Queued"), ("Pod", "Queued")} <= told(lending)
+
+
+def told(lending: Lending) -> set[tuple[str, str]]:
+    """Events of the namespace, by kind and reason."""
+    return {(e["regarding"]["kind"], e["reason"]) for e in lending.api.list(EVENTS, lending.namespace)}
 
 
 def test_uninstall_takes_back_what_is_lent_before_it_stops_the_controller(lending: Lending) -> None:
