@@ -96,8 +96,8 @@ plots: .venv/ready ## draw reviews and peers anew, as measured on this machine: 
 	$(BIN)/python -m bench.plot build/review.json build/peers.json
 	mv build/review.json build/review.svg build/peers.json build/peers.svg docs/figures
 
-cluster: .venv/ready ## a real control plane with nodes, and podsla in it: make cluster PROFILE=control-plane+kwok=12
-	@$(BIN)/python -m tests.cluster up --install --profile $(PROFILE) --name $(NAME)
+cluster: .venv/ready $(if $(GPUS),packages) ## a real control plane with nodes, and podsla in it: make cluster PROFILE=control-plane+kwok=12
+	@$(BIN)/python -m tests.cluster up --install --profile $(PROFILE) --name $(NAME) $(if $(GPUS),--gpus $(GPUS))
 
 cluster-down: .venv/ready ## take it down; nothing is left behind
 	@$(BIN)/python -m tests.cluster down --name $(NAME)

@@ -20,9 +20,8 @@ from kube.watch import events_of
 from podsla.output import note
 from tests.cluster.archives import PODSLA
 from tests.cluster.deviceplugin import FOLDER
-from tests.cluster.gpus import AGENTS, install_gpus, stand_ins, wait_for_gpus
+from tests.cluster.gpus import AGENTS, lend_here
 from tests.cluster.install import describe, kubectl
-from tests.cluster.nodeconfig import HOST
 from tests.cluster.processes import wait_ready
 from tests.cluster.state import Cluster, ClusterError
 
@@ -73,11 +72,7 @@ def bring_gpus(cluster: Cluster) -> None:
     (folder / "catalog.yaml").write_text(json.dumps({**head, "kind": "SpecCatalog", "spec": catalog}))
     (folder / "target.yaml").write_text(json.dumps({**head, "kind": "Target", "spec": _TARGET}))
     describe(cluster, folder)
-    gpus = stand_ins(HOST)[:GPUS]
-    if len(gpus) < GPUS:
-        raise ClusterError(f"this machine has {len(gpus)} devices that can stand for a GPU, and {GPUS} are needed")
-    install_gpus(cluster, {HOST: gpus})
-    wait_for_gpus(cluster, HOST, GPUS)
+    lend_here(cluster, GPUS, note)
 
 
 def _one_by_one(stand: Stand, seen: Seen, count: int, *, warm: bool) -> list[str]:

@@ -70,17 +70,26 @@ def main() -> None:
 @_PROFILE
 @_NAME
 @click.option("--install", "with_podsla", is_flag=True, help="Install podsla in it too.")
-def up(profile: Profile, name: str, *, with_podsla: bool) -> None:
+@click.option(
+    "--gpus", type=click.IntRange(min=1), help="And so many GPUs of this machine to lend, for which devices stand."
+)
+def up(profile: Profile, name: str, *, with_podsla: bool, gpus: int | None) -> None:
     """Bring a cluster up and print its kubeconfig.
 
     A cluster of this name that is up with this profile is kept; what a crash has left of one is cleaned away first.
     """
+    if gpus and not (with_podsla and profile.host):
+        raise click.UsageError("--gpus needs podsla and this machine as a node: --install --profile control-plane+host")
     began = time.monotonic()
     with _reported() as report:
         cluster = lifecycle.up(name, profile, report)
         if with_podsla:
             report("podsla")
             install(cluster)
+        if gpus:
+            from tests.cluster.gpus import lend_here
+
+            lend_here(cluster, gpus, report)
     _console.print(f"cluster [bold]{name}[/] ({profile}) is up after {time.monotonic() - began:.1f} s; use it with:")
     click.echo(f"export KUBECONFIG={cluster.kubeconfig}")
     _console.print(f"and take it down with: python -m tests.cluster down --name {name}")

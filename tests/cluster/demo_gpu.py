@@ -10,7 +10,7 @@ from typing import Any, Final
 import yaml
 
 from tests.cluster import lifecycle
-from tests.cluster.gpus import install_gpus, stand_ins, wait_for_gpus
+from tests.cluster.gpus import lend_here
 from tests.cluster.install import PODSLA, ROOT, install, kubectl
 from tests.cluster.nodeconfig import HOST
 from tests.cluster.profile import parse_profile
@@ -29,10 +29,7 @@ def main() -> None:
         cluster = lifecycle.up(NAME, parse_profile("control-plane+host"), report)
         report("podsla")
         install(cluster)
-        gpus = {HOST: stand_ins(HOST)[:1]}
-        report("a device plugin, and the agent on the node")
-        install_gpus(cluster, gpus)
-        wait_for_gpus(cluster, HOST, 1)
+        lend_here(cluster, 1, report)
         title(f"two jobs, each with a phase that needs a GPU; node {HOST} has one, for which a device stands")
         print(f"$ kubectl apply -f {PHASES.relative_to(ROOT)}", flush=True)
         print(kubectl(cluster, "apply", "-f", str(PHASES)), end="", flush=True)

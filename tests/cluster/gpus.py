@@ -57,6 +57,21 @@ def install_gpus(cluster: Cluster, gpus: Mapping[str, Sequence[Mapping[str, Any]
     kubectl(cluster, "apply", "--server-side", "-k", str(_overlay(cluster, gpus)))
 
 
+def lend_here(cluster: Cluster, count: int, report: Callable[[str], None]) -> None:
+    """
+    Give this machine, a node, so many stand-in GPUs, and wait until it offers them and its agent is there.
+
+    Raises:
+        ClusterError: It has fewer devices that can stand for one.
+    """
+    gpus = stand_ins(HOST)
+    if len(gpus) < count:
+        raise ClusterError(f"this machine has {len(gpus)} devices that can stand for a GPU, and {count} are asked")
+    report("a device plugin, and the agent on the node")
+    install_gpus(cluster, {HOST: gpus[:count]})
+    wait_for_gpus(cluster, HOST, count)
+
+
 def wait_for_gpus(cluster: Cluster, node: str, count: int) -> None:
     """Wait until a node offers its devices, and its agent is there to give them."""
     path = r"jsonpath={.status.allocatable.nvidia\.com/gpu}=" + str(count)

@@ -25,7 +25,7 @@ def main() -> None:
     with stand(asked.name, note) as made:
         told = soak(made, asked.minutes * 60, asked.seed, events(asked.pause), note)
     print("\n".join([*lines(told), *left_out()]))
-    sys.exit(1 if told.failed(planned=True) or told.unmutated or told.unpublished or told.grew else 0)
+    sys.exit(1 if told.failed(planned=True) or told.unmutated or told.unpublished or told.grew or told.wrong else 0)
 
 
 if __name__ == "__main__":

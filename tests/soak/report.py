@@ -23,6 +23,7 @@ def lines(told: Told) -> Iterator[str]:
     yield f"created without a size: {told.unmutated}"
     yield f"decided by an unpublished catalogue: {len(told.unpublished)} of {len(told.revisions)} revisions"
     yield from (f"grew: {each}" for each in told.grew)
+    yield from (f"not healed: {each}" for each in told.wrong)
 
 
 def _window_s(span: Span, lost: list[Created]) -> float:

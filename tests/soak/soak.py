@@ -20,6 +20,7 @@ from kube.api import ApiError
 from kube.kinds import CONTROLLER_REVISIONS, PODS
 from tests.cluster.install import NAMESPACE
 from tests.soak.events import Event, publish
+from tests.soak.healed import wrong_at_last
 from tests.soak.stand import HOME, Stand, Usage, usage
 from tests.waiting import eventually
 
@@ -54,6 +55,7 @@ class Told:
         unpublished: Revisions that pods were decided with, and no catalogue ever had.
         met: Processes that were looked at.
         usage: By process: memory in MiB, descriptors and threads, when it was looked at for the second time and last.
+        wrong: What stands wrong still, when everything has happened.
     """
 
     began_s: float = 0.0
@@ -64,6 +66,7 @@ class Told:
     stored_unmutated: int = 0
     met: set[str] = field(default_factory=set)
     usage: dict[str, tuple[Usage, Usage]] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
 
     @property
     def unpublished(self) -> set[str]:
@@ -117,6 +120,7 @@ def soak(stand: Stand, for_s: float, seed: int, everything: Sequence[Event], rep
         stopped.set()
         for thread in threads:
             thread.join()
+    told.wrong = wrong_at_last(stand)
     return told
 
 

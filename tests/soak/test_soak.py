@@ -54,6 +54,7 @@ def test_whatever_happens_no_planned_event_fails_a_pod_and_no_pod_goes_without_i
     assert told.unpublished == set(), text
     assert told.revisions, text
     assert told.grew == [], text
+    assert told.wrong == [], text
     assert len(told.failed(planned=False)) <= PER_S * 10, text
 
 
