@@ -5,9 +5,11 @@ from typing import Final
 import pytest
 
 from attach.api import Type
+from kube.kinds import NODES
 from tests.cluster import host
 from tests.cluster.archives import PAUSE
 from tests.cluster.gpus import AGENTS, run_in_container
+from tests.cluster.install import kubectl
 from tests.cluster.nodeconfig import HOST
 from tests.cluster.real.borrow import (
     MOVES_S,
@@ -168,3 +170,42 @@ def test_kubelet_and_containerd_restart_under_a_pod_that_borrows(
     wait_condition(installed, "after-restart", "Attached")
     assert (opens(installed, borrower, gpu), opens(installed, rival, gpu)) == ("denied", "opens")
     take_back(installed, "after-restart")
+
+
+def test_a_device_plugin_that_starts_again_takes_nothing_away(
+    installed: User, cluster: Cluster, gpus: Gpus, borrower: str
+) -> None:
+    """While it is away the kubelet offers none of its devices, and what asks for one waits until it is back."""
+    (gpu,) = gpus[HOST]
+    lend(installed, "plugin-held", borrower, HOST)
+    move_plugin(cluster, '{"away": "true"}')
+    eventually(lambda: offered(installed) == "0", "the plugin is gone", MOVES_S)
+    assert opens(installed, borrower, gpu) == "opens"
+    take_back(installed, "plugin-held")
+    create_attachment(installed, "plugin-early", borrower)
+    eventually(lambda: "Insufficient" in why_queued(installed, "plugin-early"), "it waits for a device", MOVES_S)
+    assert opens(installed, borrower, gpu) == "denied"
+
+    move_plugin(cluster, '{"away": null}')
+
+    wait_condition(installed, "plugin-early", "Attached")
+    assert opens(installed, borrower, gpu) == "opens"
+    take_back(installed, "plugin-early")
+
+
+def move_plugin(cluster: Cluster, selector: str) -> None:
+    """Say which further label nodes of the device plugin have to have; no node has `away`."""
+    patch = f'{{"spec": {{"template": {{"spec": {{"nodeSelector": {selector}}}}}}}}}'
+    kubectl(cluster, "-n", AGENTS, "patch", "daemonset", "test-gpus", "--type=merge", "-p", patch)
+
+
+def offered(user: User) -> str:
+    """How many devices the kubelet of this machine offers."""
+    node = user.api.get(NODES, HOST)
+    assert node is not None
+    return str(node["status"]["allocatable"]["nvidia.com/gpu"])
+
+
+def why_queued(user: User, name: str) -> str:
+    """What an attachment that waits says."""
+    return str(read(user, name).status.condition(Type.RESERVED).get("message", ""))
