@@ -1,6 +1,7 @@
 """EDGE: what the commands read of a cluster: lists and single objects, several at once, and never anything else."""
 
 import gc
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -124,6 +125,9 @@ def told() -> Iterator[None]:
     try:
         yield
     except ApiError as error:
+        missing = re.search(r'namespaces "([^"]+)" not found', str(error))
+        if missing:
+            raise ClusterError(f"there is no namespace {missing[1]}; create it, or name another one") from None
         if error.status == 404 and SPEC_CATALOGS.group_version in str(error):
             raise ClusterError(NOT_INSTALLED) from None
         advice = {401: "; log in again", 403: "; ask for the right, or name another --context"}.get(error.status, "")

@@ -75,10 +75,25 @@ class Lender:
         self.namespace = namespace or current_namespace(kubeconfig, context)
 
     def create(self, name: str, spec: Mapping[str, Any]) -> Object:
-        """Create an attachment."""
+        """
+        Create an attachment.
+
+        Raises:
+            ClusterError: There is one of this name, or it was refused.
+        """
         head = {"apiVersion": GPU_ATTACHMENTS.group_version, "kind": "GPUAttachment", "metadata": {"name": name}}
         with told():
-            return self.api.create(GPU_ATTACHMENTS, {**head, "spec": spec}, self.namespace)
+            try:
+                return self.api.create(GPU_ATTACHMENTS, {**head, "spec": spec}, self.namespace)
+            except ApiError as error:
+                if error.reason != "AlreadyExists":
+                    raise
+        message = f"there is an attachment {name} in namespace {self.namespace}"
+        raise ClusterError(f"{message}; give another --name, or see `podsla gpu list -n {self.namespace}`")
+
+    def named(self, name: str) -> str:
+        """Write what names an attachment on the command line, wherever kubectl looks."""
+        return f"{name} -n {self.namespace}"
 
     def get(self, name: str) -> Object:
         """
@@ -90,7 +105,8 @@ class Lender:
         with told():
             found = self.api.get(GPU_ATTACHMENTS, name, self.namespace)
         if found is None:
-            raise ClusterError(f"there is no attachment {name} in namespace {self.namespace}; see `podsla gpu list`")
+            see = f"see `podsla gpu list -n {self.namespace}`"
+            raise ClusterError(f"there is no attachment {name} in namespace {self.namespace}; {see}")
         return found
 
     def all(self, *, everywhere: bool = False) -> list[Object]:

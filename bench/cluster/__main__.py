@@ -10,7 +10,7 @@ import click
 
 from bench.cluster.create import Latency, Row, burst, bursts, busiest, latency
 from bench.cluster.crowd import Crowd, crowd
-from bench.cluster.lending import bring_gpus, lend_one_by_one
+from bench.cluster.lending import GPUS, lend_one_by_one
 from bench.cluster.load import back_to_back
 from bench.cluster.nodes import Nodes, many_nodes
 from bench.cluster.peers import Peers, peers
@@ -29,6 +29,7 @@ from bench.cluster.told import missed_lending, print_attaches, print_crowd, prin
 from bench.cluster.waves import Waves, in_waves
 from bench.proc import resident_mib
 from podsla.output import note, print_json, print_table, say
+from tests.cluster.gpus import lend_here
 from tests.cluster.state import ClusterError
 
 LENDING: Final = ("cold", "warm", "crowd", "phases")
@@ -189,7 +190,7 @@ def lend(wanted: set[str], sizes: Sizes, report: Report) -> None:
     if wanted & REAL:
         with stand("bench-lending", "control-plane+kwok=1+host") as cluster:
             report.facts = report.facts or facts(cluster)
-            bring_gpus(cluster.cluster)
+            lend_here(cluster.cluster, GPUS, note)
             report.cold = lend_one_by_one(cluster, sizes.lent, warm=False) if "cold" in wanted else None
             report.warm = lend_one_by_one(cluster, sizes.lent, warm=True) if "warm" in wanted else None
             report.crowd = crowd(cluster, sizes.crowd) if "crowd" in wanted else None

@@ -1,6 +1,5 @@
 """EDGE: what an attachment takes on this machine as a node, from asking to access: cold, and of GPUs kept ready."""
 
-import json
 import os
 import random
 import time
@@ -20,10 +19,10 @@ from kube.watch import events_of
 from podsla.output import note
 from tests.cluster.archives import PODSLA
 from tests.cluster.deviceplugin import FOLDER
-from tests.cluster.gpus import AGENTS, lend_here
-from tests.cluster.install import describe, kubectl
+from tests.cluster.gpus import AGENTS, LENT_CLASS
+from tests.cluster.install import kubectl
 from tests.cluster.processes import wait_ready
-from tests.cluster.state import Cluster, ClusterError
+from tests.cluster.state import ClusterError
 
 HEAD: Final = {"apiVersion": "podsla.io/v1beta1", "kind": "GPUAttachment"}
 CHECKPOINT: Final = FOLDER / "kubelet_internal_checkpoint"  # the kubelet writes it as it gives a device
@@ -34,24 +33,6 @@ COMES_S: Final = 60.0
 GPUS: Final = 2
 _POLL_S: Final = 0.002
 _SLEEPER: Final = "trap exit TERM; while :; do sleep 1; done"
-_SIZE: Final = {"vcpu": "2", "memory": "2Gi", "gpu": {"model": "T4", "count": GPUS}}
-_CLASS: Final = {
-    "name": "borrow",
-    "description": "A place beside a GPU, and the GPU only while it is asked for.",
-    "reserve": "ask",
-    "floor": {"vcpu": "50m", "memory": "32Mi"},
-    "gpu": {"models": ["T4"], "count": 1, "mode": "on-demand"},
-}
-_TARGET: Final = {
-    "description": "One real node.",
-    "nodeOverhead": {"vcpu": "1", "memory": "1Gi"},
-    "consumers": [{"by": "node-labels"}, {"by": "reservation"}],
-    "gpu": {
-        "resource": "nvidia.com/gpu",
-        "modelLabel": "nvidia.com/gpu.product",
-        "models": {"T4": ["Tesla-T4"]},
-    },
-}
 
 
 def lend_one_by_one(stand: Stand, count: int, *, warm: bool) -> Attaches:
@@ -61,18 +42,6 @@ def lend_one_by_one(stand: Stand, count: int, *, warm: bool) -> Attaches:
     logs = kubectl(stand.cluster, "-n", AGENTS, "logs", "-l", "app.kubernetes.io/name=podsla-agent", "--tail=-1")
     seen.see_log(logs.splitlines())
     return sum_up([seen.at_s[uid] for uid in uids])
-
-
-def bring_gpus(cluster: Cluster) -> None:
-    """Give this machine stand-in GPUs, with plugin and agent, and say what it is."""
-    folder = cluster.folder / "lending"
-    folder.mkdir(exist_ok=True)
-    head = {"apiVersion": "podsla.io/v1beta1", "metadata": {"name": "bench"}}
-    catalog = {"sizes": [{"name": "test.host.large", **_SIZE}], "classes": [_CLASS]}
-    (folder / "catalog.yaml").write_text(json.dumps({**head, "kind": "SpecCatalog", "spec": catalog}))
-    (folder / "target.yaml").write_text(json.dumps({**head, "kind": "Target", "spec": _TARGET}))
-    describe(cluster, folder)
-    lend_here(cluster, GPUS, note)
 
 
 def _one_by_one(stand: Stand, seen: Seen, count: int, *, warm: bool) -> list[str]:
@@ -151,7 +120,7 @@ def run_borrower(stand: Stand, name: str, where: str) -> str:
     """Run a pod that may borrow; its name."""
     container = {"name": "main", "image": PODSLA, "imagePullPolicy": "Never", "command": ["sh", "-c", _SLEEPER]}
     spec = {"terminationGracePeriodSeconds": 0, "containers": [container]}
-    metadata = {"name": name, "annotations": {CLASS: str(_CLASS["name"])}}
+    metadata = {"name": name, "annotations": {CLASS: LENT_CLASS}}
     stand.api.create(PODS, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}, where)
     wait_ready(stand.cluster, f"pod {where}/{name} runs", lambda: _phase(stand.api, name, where) == "Running")
     return name

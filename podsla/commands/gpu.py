@@ -87,7 +87,7 @@ def _print_devices(found: Mapping[str, Any]) -> None:
     if rows:
         print_table(("device", "node", "number", "state", "pod", "attachment", "open in", "unhealthy"), rows)
     else:
-        say("this node has no device to give")
+        say("this node has no device to give; an agent with an --inventory of its own gives what that names")
 
 
 def _holders(holders: str | Sequence[Mapping[str, Any]]) -> str:

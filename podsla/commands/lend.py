@@ -85,7 +85,7 @@ def attach_command(
     """
     from podsla.lending import Lender
 
-    lender = Lender(kubeconfig, context, namespace)
+    lender, pod = Lender(kubeconfig, context, namespace), pod.removeprefix("pod/")
     name = name or f"{pod[:50].rstrip('-.')}-{secrets.token_hex(3)}"
     thing = lender.create(name, {"podName": pod, **_spec(asked)})
     state = read_state(thing)
@@ -96,7 +96,8 @@ def attach_command(
         return
     if state.word == "Waiting":
         note(f"{name} is not attached after {wait_s} s, and stays in the queue; "
-             f"`podsla gpu wait {name}` waits on, `podsla gpu detach {name}` gives up", style="warn")  # fmt: skip
+             f"`podsla gpu wait {lender.named(name)}` waits on, `podsla gpu detach {lender.named(name)}` gives up",
+             style="warn")  # fmt: skip
     raise click.exceptions.Exit(REFUSED)
 
 
@@ -122,15 +123,19 @@ def detach_command(
     lender = Lender(kubeconfig, context, namespace)
     for name in names:
         lender.release(name)
-    states = [lender.wait(name, _ENDED, wait_s, _tell(name))[1] for name in names] if wait_s else []
-    if any(state.word not in _ENDED for state in states):
+    states = [(name, lender.wait(name, _ENDED, wait_s, _tell(name))[1]) for name in names] if wait_s else []
+    late = [name for name, state in states if state.word not in _ENDED]
+    for name in late:
+        note(f"{name} is not released after {wait_s} s, and stays asked for; "
+             f"`podsla gpu wait {lender.named(name)} --for released` waits on", style="warn")  # fmt: skip
+    if late:
         raise click.exceptions.Exit(REFUSED)
 
 
 @click.command("release")
 @click.argument("name", shell_complete=completing.attachments)
 @namespaced_options
-@click.option("--force", is_flag=True, help="End its quarantine without a check; needs the role gpu-admin.")
+@click.option("--force", is_flag=True, help="End its quarantine without a check; needs the role podsla-gpu-admin.")
 def release_command(
     name: str, kubeconfig: Path | None, context: str | None, namespace: str | None, force: bool
 ) -> None:
@@ -145,8 +150,13 @@ def release_command(
         raise click.UsageError(f"say --force, or give it back the usual way: podsla gpu detach {name}")
     from podsla.lending import Lender
 
-    Lender(kubeconfig, context, namespace).force(name)
-    say(f"{name}: its release was forced; `podsla gpu wait {name} --for released` waits for it")
+    lender = Lender(kubeconfig, context, namespace)
+    thing = lender.get(name)
+    if not _is(thing.get("status") or {}, "Quarantined"):
+        raise ClusterError(f"{name} is {read_state(thing).word}, and not quarantined; "
+                           f"`podsla gpu detach {lender.named(name)}` gives a GPU back")  # fmt: skip
+    lender.force(name)
+    say(f"{name}: its release was forced; `podsla gpu wait {lender.named(name)} --for released` waits for it")
 
 
 @click.command("list")
@@ -185,6 +195,8 @@ def wait_command(
 
     until = _ENDED if goal == "released" else _ENDED | {"Attached", "Revoked"}
     _, state = Lender(kubeconfig, context, namespace).wait(name, until, timeout, _tell(name))
+    if state.word not in until:
+        note(f"{name} is not {goal} after {timeout} s: it is {state.word}", style="warn")
     if state.word != goal.capitalize():
         raise click.exceptions.Exit(REFUSED)
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 from catalog.accept import Memo
 from catalog.dimension import BY_PATH, Figures, render
 from catalog.fit import Index, compile_index
-from catalog.keys import CLASS, DEFAULT_CLASS, DOMAIN, ENFORCE_TEMPLATES
+from catalog.keys import CLASS, DEFAULT_CLASS, DOMAIN, ENFORCE_TEMPLATES, WARM_GPUS
 from catalog.load import DEFAULT_TARGET, load_target
 from catalog.model import SlaClass
 from catalog.problems import InvalidError, close, nearest
@@ -28,7 +28,7 @@ from webhook.decision import Deny
 from webhook.decision import Reason as Refusal
 
 _PASSING: Final = "node.kubernetes.io/"  # taints that come and go by themselves
-_ON_NAMESPACES: Final = (DEFAULT_CLASS, ENFORCE_TEMPLATES)
+_ON_NAMESPACES: Final = (DEFAULT_CLASS, ENFORCE_TEMPLATES, WARM_GPUS)
 _SURELY_MEANT: Final = 0.9  # how alike a key of another domain has to be: podsla/default-class, posdla.io/default-class
 
 

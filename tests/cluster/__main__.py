@@ -92,7 +92,7 @@ def up(profile: Profile, name: str, *, with_podsla: bool, gpus: int | None) -> N
             lend_here(cluster, gpus, report)
     _console.print(f"cluster [bold]{name}[/] ({profile}) is up after {time.monotonic() - began:.1f} s; use it with:")
     click.echo(f"export KUBECONFIG={cluster.kubeconfig}")
-    _console.print(f"and take it down with: python -m tests.cluster down --name {name}")
+    _console.print(f"and take it down with: make cluster-down NAME={name}")
 
 
 @main.command()

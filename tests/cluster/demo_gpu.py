@@ -14,7 +14,7 @@ from tests.cluster.gpus import lend_here
 from tests.cluster.install import PODSLA, ROOT, install, kubectl
 from tests.cluster.nodeconfig import HOST
 from tests.cluster.profile import parse_profile
-from tests.cluster.state import Cluster, cluster_folder
+from tests.cluster.state import Cluster, ClusterError, cluster_folder
 from tests.waiting import eventually
 
 NAME: Final = "demo-gpu"
@@ -26,10 +26,21 @@ ENDS_S: Final = 300.0
 def main() -> None:
     """Bring all of it up, let both jobs run to their end, and show who had the GPU when."""
     try:
+        demonstrate()
+    except (AssertionError, ClusterError) as error:
+        print(f"demo-gpu: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def demonstrate() -> None:
+    """Show it; a cluster that was kept is used again, for jobs that begin anew."""
+    try:
         cluster = lifecycle.up(NAME, parse_profile("control-plane+host"), report)
         report("podsla")
         install(cluster)
         lend_here(cluster, 1, report)
+        kubectl(cluster, "delete", "-f", str(PHASES), "--ignore-not-found")
+        kubectl(cluster, "delete", "gpuattachments", "--all", "--timeout=60s")
         title(f"two jobs, each with a phase that needs a GPU; node {HOST} has one, for which a device stands")
         print(f"$ kubectl apply -f {PHASES.relative_to(ROOT)}", flush=True)
         print(kubectl(cluster, "apply", "-f", str(PHASES)), end="", flush=True)
@@ -45,6 +56,7 @@ def main() -> None:
     finally:
         if "KEEP" in os.environ:
             print(f"\nit stays up; use it with: export KUBECONFIG={cluster_folder(NAME) / 'kubeconfig'}")
+            print(f"and take it down with: make cluster-down NAME={NAME}")
         else:
             lifecycle.down(NAME, report)
 

@@ -12,7 +12,7 @@ from tests.attach.node.world import CANDIDATES
 from tests.cluster import host, vm
 from tests.cluster.archives import PODSLA
 from tests.cluster.deviceplugin import FOLDER
-from tests.cluster.install import OVERLAYS, kubectl
+from tests.cluster.install import OVERLAYS, describe, kubectl
 from tests.cluster.nodeconfig import HOST, KUBELET_ROOT, VM
 from tests.cluster.state import Cluster, ClusterError
 
@@ -24,6 +24,25 @@ STATE: Final = KUBELET_ROOT / "podsla-attach"
 METRICS: Final = KUBELET_ROOT / "podsla-metrics"
 INVENTORY: Final = "test-gpus"
 READY_S: Final = 480  # two Pythons begin at once, on a busy machine's software emulation
+LENT_CLASS: Final = "gpu-on-demand"
+_CLASS: Final = {
+    "name": LENT_CLASS,
+    "description": "A place beside a GPU, and the GPU only while it is asked for.",
+    "reserve": "ask",
+    "floor": {"vcpu": "50m", "memory": "32Mi"},
+    "gpu": {"models": ["T4"], "count": 1, "mode": "on-demand"},
+}
+_TARGET: Final = {
+    "description": "One real node.",
+    "nodeOverhead": {"vcpu": "1", "memory": "1Gi"},
+    "consumers": [{"by": "node-labels"}, {"by": "reservation"}],
+    "gpu": {
+        "resource": "nvidia.com/gpu",
+        "modelLabel": MODEL,
+        "models": {"T4": ["Tesla-T4"]},
+        "phaseImage": PODSLA,
+    },
+}
 
 
 def _succeeds_here(argv: Sequence[str]) -> bool:
@@ -59,7 +78,7 @@ def install_gpus(cluster: Cluster, gpus: Mapping[str, Sequence[Mapping[str, Any]
 
 def lend_here(cluster: Cluster, count: int, report: Callable[[str], None]) -> None:
     """
-    Give this machine, a node, so many stand-in GPUs, and wait until it offers them and its agent is there.
+    Give this machine, a node, so many stand-in GPUs, with an agent and a class whose pods may borrow them.
 
     Raises:
         ClusterError: It has fewer devices that can stand for one.
@@ -67,7 +86,15 @@ def lend_here(cluster: Cluster, count: int, report: Callable[[str], None]) -> No
     gpus = stand_ins(HOST)
     if len(gpus) < count:
         raise ClusterError(f"this machine has {len(gpus)} devices that can stand for a GPU, and {count} are asked")
-    report("a device plugin, and the agent on the node")
+    report("a catalogue of it, a device plugin, and the agent on the node")
+    folder = cluster.folder / "lent"
+    folder.mkdir(exist_ok=True)
+    head = {"apiVersion": "podsla.io/v1beta1", "metadata": {"name": "lent"}}
+    size = {"name": "test.host.large", "vcpu": "2", "memory": "2Gi", "gpu": {"model": "T4", "count": count}}
+    catalog = {**head, "kind": "SpecCatalog", "spec": {"sizes": [size], "classes": [_CLASS]}}
+    (folder / "catalog.yaml").write_text(json.dumps(catalog))
+    (folder / "target.yaml").write_text(json.dumps({**head, "kind": "Target", "spec": _TARGET}))
+    describe(cluster, folder)
     install_gpus(cluster, {HOST: gpus[:count]})
     wait_for_gpus(cluster, HOST, count)
 

@@ -319,6 +319,9 @@ def test_where_all_is_well_nothing_is_found() -> None:
             id="templates are not enforced by yes",
         ),
         pytest.param(
+            well(namespaces=[namespace("team-b", warm_gpus="2")]), None, "", id="GPUs that are kept ready",
+        ),
+        pytest.param(
             replace(
                 with_classes("- {name: edge, description: x, namespaces: {matchLabels: {podsla.io/team: edge}}}"),
                 namespaces=[namespace("team-b", team="edge", enforce_templates="true")],

@@ -84,14 +84,15 @@ def told(user: User, where: str, pod: str) -> str:
 def test_a_job_of_three_phases_has_the_gpu_in_its_second_one_alone(installed: User, gpu: Gpu) -> None:
     """The example, with the images and the class of these tests: denied, opened, denied."""
     with place(installed, "phases") as where:
-        job = yaml.safe_load(EXAMPLE.read_text())
+        (job,) = (each for each in yaml.safe_load_all(EXAMPLE.read_text()) if each["kind"] == "Job")
         template = job["spec"]["template"]
         template["metadata"]["annotations"]["podsla.io/class"] = "borrow"
         spec = template["spec"]
         spec |= {"nodeSelector": {"kubernetes.io/hostname": HOST}, "serviceAccountName": "default"}
         for each in (*spec["initContainers"], *spec["containers"]):
             script = f'{attempt(gpu)}; echo "${{CUDA_VISIBLE_DEVICES-none}}"; sleep 1; {attempt(gpu)}'
-            each |= {**CONTAINER, "imagePullPolicy": "Never", "command": ["sh", "-c", script]}
+            each |= {**CONTAINER, "imagePullPolicy": "Never", "command": ["sh", "-c", script], "volumeMounts": []}
+        spec["volumes"] = []
 
         applied = installed.kubectl("-n", where, "apply", "-f", "-", text=yaml.safe_dump(job))
         assert applied.returncode == 0, applied.stderr

@@ -189,7 +189,7 @@ def test_a_quarantine_is_ended_by_force_alone(admin: User, agent: StandInAgent) 
 def test_an_unknown_attachment_is_said_to_be_none(admin: User) -> None:
     done = admin.podsla("gpu", "detach", "nobody", "-n", NAMESPACE)
     assert (done.returncode, done.stderr) == (
-        3, f"there is no attachment nobody in namespace {NAMESPACE}; see `podsla gpu list`\n",
+        3, f"there is no attachment nobody in namespace {NAMESPACE}; see `podsla gpu list -n {NAMESPACE}`\n",
     )  # fmt: skip
 
 
