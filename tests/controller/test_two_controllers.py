@@ -127,6 +127,7 @@ def test_a_leader_that_is_paused_past_its_lease_sets_no_capacity_back_when_it_wa
 
     And where no clock ends a lease: the one that was paused goes on to lead.
     """
+
     def all_say(figure: int) -> Callable[[], bool]:
         return lambda: seen.now() == [figure] * NODES_OF_IT
 
