@@ -185,7 +185,11 @@ def test_a_controller_that_dies_after_every_write_gets_there_and_shows_no_half_o
 
 @pytest.mark.usefixtures("node")
 def test_a_leader_that_wakes_up_after_another_took_over_sets_nothing_back(bare: Api) -> None:
-    """Paused anywhere in an edit, with all that it had under way; its lease is not even asked here."""
+    """
+    Paused anywhere in an edit, with all that it had under way; its lease is not even asked here.
+
+    Seen to fail where writes do not name the version that was read: the catalogue's older edit is served again.
+    """
     publish(bare, "lab", sizes("1M"))
     publish(bare, "teams", {"classes": []})
     list(lives(bare))

@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from kubernetes.client import ApiClient, Configuration
 
 from attach.api import parse_attachment
 from controller.process import Controller, Task
-from kube.api import Api
+from kube.api import Api, ApiError
+from kube.kinds import NODES
 from tests.attach.test_api import attachment
 
 
@@ -50,6 +52,12 @@ def test_who_leads_no_more_forgets_before_it_leads_again() -> None:
     made.run()
 
     assert done[:3] == ["reconcile", "forget", "reconcile"]
+
+
+def test_who_does_not_lead_writes_nothing_whatever_is_under_way() -> None:
+    """Seen to fail where the reconcilers write through a connection that does not ask the election."""
+    with pytest.raises(ApiError, match="not the leader any more"):
+        controller().world.api.create(NODES, {"metadata": {"name": "n1"}})
 
 
 def test_a_gpu_that_was_given_while_another_led_is_not_told_of_again() -> None:

@@ -104,6 +104,7 @@ def election(server: Server) -> Election:
 
 
 def test_leading_ends_while_a_renewal_hangs_and_before_anybody_else_may_take_the_lease() -> None:
+    """Seen to fail where no clock ends it, and where it lasts for as long as others wait."""
     server = Server()
     elected = election(server)
     elected.try_once()
@@ -122,7 +123,11 @@ def test_leading_ends_while_a_renewal_hangs_and_before_anybody_else_may_take_the
 
 
 def test_a_renewal_counts_from_when_it_was_sent() -> None:
-    """Its answer took three seconds; whoever saw the lease renewed saw it no earlier than it was sent."""
+    """
+    Its answer took three seconds; whoever saw the lease renewed saw it no earlier than it was sent.
+
+    Seen to fail where it counts from its answer.
+    """
     server = Server()
     elected = election(server)
     server.takes_s, sent_s = 1.5, server.now_s

@@ -355,6 +355,7 @@ def test_a_ca_bundle_that_was_lost_is_written_again_once(
 def test_a_wrong_ca_bundle_holds_up_pods_until_the_controller_has_seen_it(
     user: User, beside: Cluster, namespace: Namespace
 ) -> None:
+    """Seen to fail where a bundle is written only into an entry that has none."""
     made = namespace()
     wrong = b64encode(Authority.create("stranger").pair.certificate).decode()
     change = [{"op": "replace", "path": "/webhooks/0/clientConfig/caBundle", "value": wrong}]

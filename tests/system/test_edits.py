@@ -220,6 +220,7 @@ REFUSED: Final = "catalogue refused, its last good revision serves on"
 def test_what_only_the_controller_sees_is_told_and_pods_get_the_last_good_one(
     user: User, beside: Cluster, two: None, name: str, edit: str, reason: str, problem: str
 ) -> None:
+    """Seen to fail where the last good one serves no longer than it is the newest: nothing of it is served."""
     serving = found(user, name)["status"]["serving"]
 
     said = judged(user, name, write(user, name, edit))
@@ -300,6 +301,7 @@ def curl(url: str, body: Any = None) -> str:
 def test_a_replica_that_starts_while_an_edit_is_bad_serves_the_last_good_one(
     user: User, two: None, another_replica: Callable[[], str]
 ) -> None:
+    """Seen to fail where a replica reads what the catalogue says now, and where the last good one serves no longer."""
     wrong = write(user, "edits-team", FASTER.replace("[edits-spare]", "[nobody]"))
     assert judged(user, "edits-team", wrong)["status"] == "False"
 

@@ -301,6 +301,7 @@ def free(user: User, node: Object) -> tuple[int, int]:
 def test_a_quota_counts_what_was_reserved_and_refuses_more(
     user: User, namespace: Namespace, sla_class: str, resource: str, each: str, hard: str, others: str
 ) -> None:
+    """Seen to fail where no extended resources are written: the third pod is created."""
     counted, there = f"requests.{resource}", namespace()
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "team", "namespace": there}}
     user.api.create(QUOTAS, {**quota, "spec": {"hard": {counted: hard}}}, there)

@@ -297,6 +297,7 @@ def test_what_another_takes_out_after_ours_is_written_again(
 
 @pytest.mark.usefixtures("catalogs")
 def test_a_dry_run_stores_nothing_and_gives_the_same_pod(user: User, namespace: Callable[..., str]) -> None:
+    """Seen to fail where a dry run is left alone: it shows no size."""
     made = namespace()
     tried = create(user, made, pod("web"), dry_run=True)
     assert list(user.api.list(PODS, made)) == []
