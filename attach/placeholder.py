@@ -170,9 +170,11 @@ def is_own(pod: Pod, attachment: Attachment) -> bool:
 
 
 def mutation(pod: Pod, resource: str, count: int) -> str:
-    """Say what another webhook made of a placeholder that keeps it from reserving what was asked; "" where nothing."""
+    """Say what another webhook made of a placeholder that keeps it from its task; "" where nothing."""
     if pod.containers != (CONTAINER,):
         return f"it came back with containers {', '.join(pod.containers)}, and was sent with {CONTAINER}"
+    if pod.init_containers:  # one that fails keeps it from running; a sidecar keeps the device for the grace period
+        return f"it came back with init containers {', '.join(pod.init_containers)}, and was sent with none"
     found = str(pod.demands[0][1].get(resource, "nothing"))
     if found != str(count):
         return f"it came back with a request of {found} {resource}, and was sent with {count}"

@@ -315,6 +315,10 @@ def test_a_placeholder_comes_back_as_it_was_sent() -> None:
     body = placeholder(asked(), pod(), "podsla")
     body["metadata"]["uid"] = "h1"
     assert mutation(read_pod(body), "nvidia.com/gpu", 1) == ""
+    body["spec"]["initContainers"] = [{"name": "istio-init"}, {"name": "istio-proxy", "restartPolicy": "Always"}]
+    assert mutation(read_pod(body), "nvidia.com/gpu", 1) == (
+        "it came back with init containers istio-init, istio-proxy, and was sent with none"
+    )
     body["spec"]["containers"].append({"name": "istio-proxy"})
     assert mutation(read_pod(body), "nvidia.com/gpu", 1) == (
         "it came back with containers hold, istio-proxy, and was sent with hold"
