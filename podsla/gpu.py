@@ -23,6 +23,7 @@ import base64
 import contextlib
 import contextvars
 import email.utils
+import errno
 import functools
 import glob
 import http.client
@@ -71,7 +72,8 @@ class GpuError(Exception):
 
         GpuError
         ├── NotInPod            there is no service account or no name of a pod to attach to
-        ├── Refused             the API server refused the call, or was not reached; reason is its word
+        ├── Refused             the API server refused the call, or was not reached; reason is its word.
+        │                       AlreadyExists: the attachment of that name is somebody else's
         ├── AttachFailed        the attachment ended before there was a GPU; reason is that of its condition
         ├── WaitTimeout         none came in time
         ├── Revoked             it was taken back while it was in use; reason says why
@@ -208,7 +210,8 @@ class InPod:
         self.folder = folder or os.environ.get("PODSLA_SERVICE_ACCOUNT", SERVICE_ACCOUNT)
         self.host = os.environ.get("KUBERNETES_SERVICE_HOST", "")
         self.port = int(os.environ.get("KUBERNETES_SERVICE_PORT", "443"))
-        if not self.host or not os.path.exists(os.path.join(self.folder, "token")):
+        # the link itself: what it leads to is missing for a moment whenever the kubelet puts a new token there
+        if not self.host or not os.path.lexists(os.path.join(self.folder, "token")):
             message = (
                 f"{self.folder}/token or KUBERNETES_SERVICE_HOST is missing; run it in a pod, with a service account"
             )
@@ -216,11 +219,27 @@ class InPod:
         self._ahead_s = 0.0
 
     def _read(self, name: str) -> str:
-        with open(os.path.join(self.folder, name), encoding="utf-8") as file:
-            return file.read().strip()
+        path = os.path.join(self.folder, name)
+        try:
+            with open(path, encoding="utf-8") as file:
+                return file.read().strip()
+        except (OSError, ValueError) as error:
+            raise unreadable(path, error) from None
+
+    def _trust(self) -> ssl.SSLContext:
+        path = os.path.join(self.folder, "ca.crt")
+        try:
+            return ssl.create_default_context(cafile=path)
+        except (OSError, ValueError) as error:
+            raise unreadable(path, error) from None
 
     def pod(self) -> Pod:
-        """Find out which pod this is: by its token, else by POD_NAME and POD_UID, else by its host name."""
+        """
+        Find out which pod this is: by its token, else by POD_NAME and POD_UID, else by its host name.
+
+        Raises:
+            Refused: The token cannot be read.
+        """
         claims = read_claims(self._read("token"))
         namespace = claims.get("namespace") or os.environ.get("POD_NAMESPACE") or self._read("namespace")
         if claims:
@@ -235,8 +254,7 @@ class InPod:
     def _send(
         self, method: str, path: str, body: Any, content_type: str, timeout_s: float
     ) -> tuple[http.client.HTTPSConnection, http.client.HTTPResponse]:
-        trust = ssl.create_default_context(cafile=os.path.join(self.folder, "ca.crt"))
-        connection = http.client.HTTPSConnection(self.host, self.port, timeout=timeout_s, context=trust)
+        connection = http.client.HTTPSConnection(self.host, self.port, timeout=timeout_s, context=self._trust())
         headers = {"Accept": "application/json", "Authorization": f"Bearer {self._read('token')}"}
         if body is not None:
             headers["Content-Type"] = content_type
@@ -277,6 +295,15 @@ class InPod:
             with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
                 while line := response.readline():
                     yield line
+
+
+def unreadable(path: str, error: Exception) -> Refused:
+    """Make an error of a file that cannot be read: like a silent API server, it may be there a little later."""
+    if getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE):
+        advice = "close some, or raise the limit (ulimit -n)"
+    else:
+        advice = f"mount the service account's token and ca.crt there, and let user {os.getuid()} read it"
+    return Refused(0, "Unreachable", f"cannot read {path}: {getattr(error, 'strerror', None) or error}; {advice}")
 
 
 def refusal(status: int, what: str, answer: Object) -> Refused:
@@ -354,13 +381,29 @@ def holder(numbers: frozenset[tuple[int, int]]) -> int:
     """Find a process of this container that has a device open, this one first; 0: none that may be looked into."""
     if not numbers:
         return 0
-    for pid in (str(os.getpid()), *filter(str.isdigit, os.listdir("/proc"))):
+    pids = [str(os.getpid())]
+    with contextlib.suppress(OSError):  # what cannot be looked for must not keep what is lent from being given back
+        pids += filter(str.isdigit, os.listdir("/proc"))
+    for pid in pids:
         if has_open(numbers, pid):
             return int(pid)
     return 0
 
 
 # ---- borrowing
+
+
+def target_of(thing: Object) -> tuple[str, str, str]:
+    """Find out which pod an attachment is for, its UID and the container; "" for what nothing says yet."""
+    spec, status = thing.get("spec") or {}, thing.get("status") or {}
+    uid, container = (spec.get(key) or status.get(key) or "" for key in ("podUID", "container"))
+    return str(spec.get("podName") or ""), str(uid), str(container)
+
+
+def say_target(target: tuple[str, str, str]) -> str:
+    """Say which pod it is, and which container of it."""
+    name, uid, container = target
+    return (f"container {container} of " if container else "") + f"pod {name}" + (f" (UID {uid})" if uid else "")
 
 
 def name_of(pod: str, letters: str) -> str:
@@ -373,7 +416,7 @@ class Borrow:
     A GPU for a while: a context manager, synchronous or not. See `borrow` for what may be set.
 
     Attributes:
-        name: Of the GPUAttachment.
+        name: Of the GPUAttachment; "" until it is entered, where the caller named neither it nor the pod.
         uuids: The devices, once there are any.
         children: Those of `Popen` and `run`.
     """
@@ -381,8 +424,8 @@ class Borrow:
     def __init__(
         self, api: Any, pod: Pod, name: str, spec: Object, timeout: float, on_wait: Any, on_revoke: Any
     ) -> None:
-        self._named = bool(name)
-        self.name = name or name_of(pod.name, secrets.token_hex(4))
+        self._named, self._letters = bool(name), secrets.token_hex(4)
+        self.name = name or (name_of(pod.name, self._letters) if pod.name else "")
         self.uuids: tuple[str, ...] = ()
         self._api, self._pod, self._spec, self._timeout = api, pod, dict(spec), timeout
         self._on_wait, self._on_revoke = on_wait, on_revoke
@@ -392,8 +435,9 @@ class Borrow:
         self._ending = threading.Event()
         self._revoked: Revoked | None = None
         self._revoked_s = 0.0
-        self._followed = self._releasing = False
+        self._ours = self._followed = self._releasing = False
         self.children: list[subprocess.Popen[Any]] = []
+        self._told_s: dict[subprocess.Popen[Any], float] = {}
         self._numbers: frozenset[tuple[int, int]] = frozenset()
 
     # -- entering
@@ -425,19 +469,40 @@ class Borrow:
         return f"/apis/{GROUP}/namespaces/{self._pod.namespace}/gpuattachments" + (f"/{name}" if name else "")
 
     def _create(self) -> None:
-        spec = {**self._spec, "podName": self._pod.name, **({"podUID": self._pod.uid} if self._pod.uid else {})}
-        body = {"apiVersion": GROUP, "kind": "GPUAttachment", "metadata": {"name": self.name}, "spec": spec}
+        """Ask for it; what may pass is tried again, and on the way it is found out which pod this is."""
         end_s = time.monotonic() + self._timeout
         for pause_s in _pauses():
             try:
-                self._api.call("POST", self._path(), body)
+                if not self._pod.name:
+                    self._pod = self._api.pod()
+                    self.name = self.name or name_of(self._pod.name, self._letters)
+                self._ask(again=pause_s != BACK_OFF_S[0])
             except Refused as error:
-                if error.reason == "AlreadyExists" and (self._named or pause_s != BACK_OFF_S[0]):
-                    return  # an earlier try arrived, and its answer was lost
                 if not may_pass(error) or time.monotonic() + pause_s > end_s or _cancelled.get().wait(pause_s):
                     raise
+                _log.warning("cannot ask for a GPU yet: %s", error)
             else:
                 return
+
+    def _ask(self, *, again: bool) -> None:
+        spec = {**self._spec, "podName": self._pod.name, **({"podUID": self._pod.uid} if self._pod.uid else {})}
+        body = {"apiVersion": GROUP, "kind": "GPUAttachment", "metadata": {"name": self.name}, "spec": spec}
+        try:
+            self._api.call("POST", self._path(), body)
+        except Refused as error:
+            if error.reason != "AlreadyExists" or not (self._named or again):
+                raise
+            self._take_up()  # it was asked for before, or an earlier try arrived and its answer was lost
+        self._ours = True
+
+    def _take_up(self) -> None:
+        """See whether the attachment of this name is for this container; another's is neither used nor released."""
+        theirs = target_of(self._api.call("GET", self._path(self.name)))
+        ours = self._pod.name, self._pod.uid, str(self._spec.get("container", ""))
+        if any(one and other and one != other for one, other in zip(theirs, ours)):  # noqa: B905 - Python 3.9 has no strict
+            message = f"{self.name} is there, and is for {say_target(theirs)}, not for {say_target(ours)}"
+            raise Refused(409, "AlreadyExists", f"{message}; take another name")
+        self._ours = True
 
     def _wait(self) -> None:
         """Wait until it is attached, and tell of every change on the way."""
@@ -490,7 +555,8 @@ class Borrow:
                     self._note(State("Revoked", "Deleted", "the attachment is gone"))
                 elif not may_pass(error) and not self.uuids:  # what has a GPU is not ended for want of news
                     self._note(State("Failed", error.reason, error.message))
-                _log.debug("cannot follow the attachment: %s", error)
+                level = logging.DEBUG if error.status else logging.WARNING  # meanwhile it may be taken back unseen
+                _log.log(level, "cannot follow the attachment: %s", error)
             except (LookupError, TypeError, ValueError) as error:
                 _log.debug("cannot read the attachment: %s", error)
             self._ending.wait(next(pauses))
@@ -503,8 +569,14 @@ class Borrow:
                 self._revoked = Revoked(state.reason, f"the GPU of {self.name} is taken back: {state.message}")
                 self._revoked_s = time.monotonic()
             self._changed.notify_all()
-        if lost and self._on_revoke is not None and self._revoked is not None:
-            self._on_revoke(self._revoked)
+        if not lost:
+            return
+        threading.Thread(target=self._end_children, name="podsla-gpu-end", daemon=True).start()
+        if self._on_revoke is not None and self._revoked is not None:
+            try:
+                self._on_revoke(self._revoked)
+            except Exception:  # a fault of the caller's, which must not end the thread that follows
+                _log.exception("on_revoke of %s failed", self.name)
 
     def _renew(self) -> None:
         """Renew the lease thrice in its length; a call that fails is made again soon."""
@@ -529,12 +601,38 @@ class Borrow:
 
     # -- children
 
+    def _end_children(self) -> None:
+        """End what runs on when its share of the grace period is over: its caller may just wait for it."""
+        self._ending.wait(self._revoked_s + NOTICE * self._grace_s - time.monotonic())
+        while not self._ending.is_set():
+            self._end(*self.children)
+            self._ending.wait(0.2)  # and whatever was being started when it was taken back
+
+    def _end(self, *children: subprocess.Popen[Any]) -> None:
+        """End children that did not end by themselves: TERM, once whoever else ends them too, and KILL later."""
+        running = [child for child in children if child.poll() is None]
+        with self._changed:
+            for child in running:
+                if child not in self._told_s:
+                    self._told_s[child] = time.monotonic()
+                    child.terminate()
+        for child in running:
+            try:
+                child.wait(max(0.0, self._told_s[child] + KILL_S - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+
     def environment(self) -> dict[str, str]:
         """Write the environment of a child."""
         return {**os.environ, **visible(self.uuids)}
 
     def Popen(self, command: Any, **options: Any) -> subprocess.Popen[Any]:  # noqa: N802 - as subprocess names it
-        """Start a child that has the GPU; it is ended when the GPU is given back. Options are those of subprocess."""
+        """
+        Start a child that has the GPU. Options are those of subprocess.
+
+        It is ended when the GPU is given back; where that is taken back, when four fifths of the grace period are over.
+        """
         self.check()
         given = options.pop("env", None)
         environment = self.environment() if given is None else {**given, **visible(self.uuids)}
@@ -559,7 +657,7 @@ class Borrow:
         try:
             out, err = self._communicate(child, input)
         except BaseException:
-            _end(child)
+            self._end(child)
             raise
         if check and child.returncode:
             raise subprocess.CalledProcessError(child.returncode, command, out, err)
@@ -618,8 +716,7 @@ class Borrow:
     # -- leaving
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        for child in self.children:
-            _end(child)
+        self._end(*self.children)
         pid = holder(self._numbers)
         self._release(wait=not pid)
         still = f"process {pid} still has the GPU of {self.name} open; it counts as held until that process ends"
@@ -634,24 +731,30 @@ class Borrow:
     def _release(self, *, wait: bool = True) -> None:
         """Ask for the release, and see it done or give up looking; the lease ends it where nothing is reached."""
         self._releasing = True
-        for pause_s in BACK_OFF_S:
-            try:
-                self._patch({"release": True})
-                break
-            except Refused as error:
-                if not may_pass(error):
-                    if error.status != 404:
-                        _log.warning("cannot release %s: %s", self.name, error)
-                    break
-                _log.warning("cannot release %s yet: %s", self.name, error)
-                time.sleep(pause_s)
-        else:
-            _log.warning("%s was not released; its lease of %g s ends it", self.name, self._lease_s)
+        if self.name:  # else nobody knew which pod this is, and nothing was asked for
+            self._ask_for_release()
         end_s = time.monotonic() + RELEASE_S
         with self._changed:
             while wait and self._followed and not self._over() and time.monotonic() < end_s:
                 self._changed.wait(0.2)
         self._ending.set()
+
+    def _ask_for_release(self) -> None:
+        for pause_s in BACK_OFF_S:
+            try:
+                if not self._ours:  # nobody has seen yet whose it is
+                    self._take_up()
+                self._patch({"release": True})
+            except Refused as error:
+                if not may_pass(error):
+                    if error.status != 404 and self._ours:
+                        _log.warning("cannot release %s: %s", self.name, error)
+                    return
+                _log.warning("cannot release %s yet: %s", self.name, error)
+                time.sleep(pause_s)
+            else:
+                return
+        _log.warning("%s was not released; its lease of %g s ends it", self.name, self._lease_s)
 
     def _over(self) -> bool:
         return self._state.word in ("Failed", "Released") or self._state.reason == "Deleted"
@@ -714,11 +817,12 @@ def borrow(
         lease: Seconds after which they go where this process is gone; it is renewed while this process lives.
         grace: Seconds that a child has to end when they are taken back.
         policy: What becomes of processes that keep them open after that: "Wait" or "Terminate".
-        name: Of the attachment; one that is there already is taken up. Default: the pod's, and some letters.
+        name: Of the attachment; one that is there already for this container is taken up, another's is refused.
+            Default: the pod's, and some letters.
         on_wait: Told in a line whenever what is waited for changes; default: the log.
         on_revoke: Told, in another thread, that they are taken back.
         api: The API server; default: that of the pod.
-        pod: The pod; default: this one.
+        pod: The pod; default: this one, which is found out on entry.
 
     Raises:
         NotInPod: There is no service account.
@@ -730,7 +834,7 @@ def borrow(
         "gracePeriodSeconds": grace, "detachPolicy": policy, **({"container": container} if container else {}),
     }  # fmt: skip
     on_wait = on_wait or functools.partial(_log.info, "%s")
-    return Borrow(api, pod or api.pod(), name, spec, timeout, on_wait, on_revoke)
+    return Borrow(api, pod or Pod("", ""), name, spec, timeout, on_wait, on_revoke)
 
 
 def call(fn: Callable[..., T], *args: Any, count: int = 1, kwargs: Object | None = None, **options: Any) -> T:
@@ -802,17 +906,6 @@ def _environ(more: Mapping[str, str]) -> Iterator[None]:
                 os.environ.pop(key, None)
             else:
                 os.environ[key] = value
-
-
-def _end(child: subprocess.Popen[Any]) -> None:
-    """End a child that did not end by itself: TERM, then KILL."""
-    if child.poll() is None:
-        child.terminate()
-        try:
-            child.wait(KILL_S)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
 
 
 def _end_process(child: Any, *, value_s: float) -> None:

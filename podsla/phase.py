@@ -25,10 +25,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from podsla.gpu import NOTICE, Borrow, GpuError, InPod, Revoked, borrow, name_of, visible
+from podsla.gpu import NOTICE, Borrow, GpuError, InPod, Refused, Revoked, borrow, may_pass, name_of, visible
 
 NUMBER_CHARACTERS: Final = 16
 WRITES_AGAIN_S: Final = 1.0
+BORROWS_AGAIN_S: Final = 1.0
 
 _log: Final = logging.getLogger("podsla.phase")
 
@@ -125,7 +126,7 @@ class _Phase:
 
         try:
             await self._answer(number, "wait", "")
-            async with self.lend(number, on_revoke) as lent:
+            async with await self._borrow(number, on_revoke) as lent:
                 variables = visible(lent.uuids).items()
                 await self._answer(number, "go", "\n".join(f"{name}={text}" for name, text in variables))
                 why = await revoked.get()
@@ -136,6 +137,17 @@ class _Phase:
         except GpuError as error:
             _log.error("%s", error)
             await self._answer(number, "no", str(error))
+
+    async def _borrow(self, number: str, on_revoke: Callable[[Revoked], object]) -> Borrow:
+        """Say what to borrow; where it cannot be read just now which pod this is, again and again."""
+        while True:
+            try:
+                return self.lend(number, on_revoke)
+            except Refused as error:
+                if not may_pass(error):
+                    raise
+                _log.warning("cannot ask for a GPU yet: %s", error)
+            await asyncio.sleep(BORROWS_AGAIN_S)
 
     async def _answer(self, number: str, word: str, rest: str) -> None:
         """Write the answer, whole or not at all; where there is no room for it, again and again."""

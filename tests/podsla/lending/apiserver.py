@@ -190,6 +190,19 @@ def _nobody_follows(server: FakeApiServer) -> bool:
 
 
 @contextmanager
+def unreadable(file: Path) -> Iterator[None]:
+    """Let nobody read a file for a while, root neither: a folder stands in its place."""
+    aside = file.with_suffix(".aside")
+    file.rename(aside)
+    file.mkdir()
+    try:
+        yield
+    finally:
+        file.rmdir()
+        aside.rename(file)
+
+
+@contextmanager
 def serving(folder: Path) -> Iterator[FakeApiServer]:
     """Serve until the end of the block."""
     server = FakeApiServer(folder)

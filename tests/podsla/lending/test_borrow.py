@@ -5,9 +5,13 @@ import asyncio
 import base64
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,7 @@ import pytest
 
 from podsla import gpu
 from tests.podsla.lending.agent import UUID, StandInAgent, condition
-from tests.podsla.lending.apiserver import FakeApiServer
+from tests.podsla.lending.apiserver import FakeApiServer, unreadable
 from tests.podsla.lending.work import big, fail, sleep, unpicklable, use_cuda
 from tests.waiting import eventually
 
@@ -81,12 +85,61 @@ def test_children_have_it_and_end_before_it_goes(server: FakeApiServer, agent: S
     settled(server)
 
 
+def bound(name: str, uid: str) -> str:
+    """A token as the kubelet projects it."""
+    claims = {"kubernetes.io": {"namespace": "team-a", "pod": {"name": name, "uid": uid}}}
+    return "h." + base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=") + ".s"
+
+
 def test_a_bound_token_says_which_pod_this_is(server: FakeApiServer, agent: StandInAgent) -> None:
-    claims = {"kubernetes.io": {"namespace": "team-a", "pod": {"name": "bound", "uid": "u-1"}}}
-    server.let_in("h." + base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=") + ".s")
+    server.let_in(bound("bound", "u-1"))
     with gpu.borrow(**OURS):
         spec = server.only()["spec"]
     assert (spec["podName"], spec["podUID"]) == ("bound", "u-1")
+
+
+OTHERS = [
+    pytest.param({"podName": "eval-y"}, {}, "pod eval-y", id="another pod"),
+    pytest.param({"podName": "eval-x", "podUID": "u-0"}, {}, "pod eval-x (UID u-0)", id="one that had the name before"),
+    pytest.param({"podName": "eval-x"}, {"podUID": "u-0"}, "pod eval-x (UID u-0)", id="that, as the controller found"),
+    pytest.param({"podName": "eval-x", "container": "b"}, {}, "container b of pod eval-x", id="another container"),
+]
+
+
+def another(server: FakeApiServer, spec: Any, status: Any) -> dict[str, Any]:
+    """Somebody else's attachment, which has a device."""
+    conditions = {"conditions": [condition("Reserved"), condition("Attached")], "devices": [{"uuid": UUID}]}
+    return server.put({"metadata": {"name": "shared"}, "spec": spec, "status": {**conditions, **status}})
+
+
+@pytest.mark.parametrize(("spec", "status", "whose"), OTHERS)
+def test_what_is_somebody_elses_is_not_taken_up(
+    server: FakeApiServer, agent: StandInAgent, spec: Any, status: Any, whose: str
+) -> None:
+    server.let_in(bound("eval-x", "u-1"))
+    theirs = another(server, spec, status)
+    said = f"shared is there, and is for {whose}, not for container worker of pod eval-x (UID u-1); take another name"
+    with pytest.raises(gpu.Refused, match=re.escape(said)) as caught:
+        gpu.borrow(name="shared", container="worker", **OURS).__enter__()
+    assert (caught.value.status, caught.value.reason) == (409, "AlreadyExists")
+    assert server.only() == theirs
+
+
+def test_what_may_be_somebody_elses_is_not_released(server: FakeApiServer, agent: StandInAgent) -> None:
+    """Nobody has seen yet whose it is when the wait is over."""
+    theirs = another(server, {"podName": "eval-y"}, {})
+    server.fail["POST"] = [(503, "Unavailable")]
+    with pytest.raises(gpu.Refused, match="Unavailable"):
+        gpu.borrow(name="shared", timeout=0.0).__enter__()
+    assert server.only() == theirs
+
+
+def test_what_is_this_pods_own_is_taken_up(server: FakeApiServer, agent: StandInAgent) -> None:
+    server.let_in(bound("eval-x", "u-1"))
+    another(server, {"podName": "eval-x", "podUID": "u-1"}, {"podUID": "u-1", "container": "worker"})
+    with gpu.borrow(name="shared", container="worker", **OURS) as lent:
+        assert lent.uuids == (UUID,)
+    settled(server)
 
 
 def test_a_token_that_was_renewed_is_used_at_once(server: FakeApiServer, agent: StandInAgent) -> None:
@@ -196,6 +249,60 @@ def test_an_attachment_that_somebody_deletes_is_revoked(server: FakeApiServer, a
         lose()
 
 
+def test_whoever_is_told_of_a_revocation_and_fails_stops_nothing(server: FakeApiServer, agent: StandInAgent) -> None:
+    def on_revoke(_: gpu.Revoked) -> None:
+        raise KeyError("a fault of the caller's own")
+
+    def lose() -> None:
+        with gpu.borrow(on_revoke=on_revoke, grace=0, **OURS) as lent:
+            child = lent.Popen(["sleep", "60"])
+            revoke(server)
+            assert child.wait(20) == -signal.SIGTERM
+
+    with pytest.raises(gpu.Revoked):
+        lose()
+    settled(server)
+
+
+def test_a_child_that_is_waited_for_by_its_caller_has_the_grace_period_and_no_more(
+    server: FakeApiServer, agent: StandInAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By TERM after four fifths of it, and where that is not heard by KILL, each of several at its time."""
+    monkeypatch.setattr(gpu, "KILL_S", 1.0)
+    took_s: list[float] = []
+    children: list[subprocess.Popen[bytes]] = []
+
+    def lose() -> None:
+        with gpu.borrow(grace=2, **OURS) as lent:
+            for script in ("", "trap '' TERM", "trap '' TERM"):
+                child = lent.Popen(["sh", "-c", f"{script}\necho\nexec sleep 20"], stdout=subprocess.PIPE)
+                assert child.stdout is not None
+                with child.stdout as said:
+                    said.readline()
+                children.append(child)
+            began_s = time.monotonic()
+            revoke(server)
+            for child in children:
+                child.wait()
+                took_s.append(time.monotonic() - began_s)
+
+    with pytest.raises(gpu.Revoked):
+        lose()
+    assert [child.returncode for child in children] == [-signal.SIGTERM, -signal.SIGKILL, -signal.SIGKILL]
+    assert 1.6 <= took_s[0] < 2.4
+    assert 2.6 <= took_s[1] <= took_s[2] < 3.4
+
+
+def test_a_child_hears_once_that_it_has_to_end(server: FakeApiServer, agent: StandInAgent, tmp_path: Path) -> None:
+    """Many a program takes a second TERM for impatience, and leaves its work where it is."""
+    mark, heard = tmp_path / "began", tmp_path / "heard"
+    script = f"trap 'echo >> {heard}' TERM; touch {mark}; for i in 1 2 3 4 5; do sleep 0.3; done"
+    revoke_after(mark, server)
+    with pytest.raises(gpu.Revoked), gpu.borrow(grace=0, **OURS) as lent:
+        lent.run(["sh", "-c", script])
+    assert heard.read_text() == "\n"
+
+
 @pytest.mark.parametrize(
     ("kind", "error", "message"),
     [
@@ -276,6 +383,91 @@ def test_an_api_server_that_stumbles_is_asked_again(server: FakeApiServer, agent
     with gpu.borrow(**OURS):
         pass
     settled(server)
+
+
+@pytest.mark.parametrize("name", ["token", "ca.crt"])
+def test_a_file_that_cannot_be_read_is_named_and_may_pass(server: FakeApiServer, name: str) -> None:
+    api = gpu.InPod()
+    said = rf"^Unreachable: cannot read {server.folder}/{name}: .*; mount .* there, and let user {os.getuid()} read it$"
+    with unreadable(server.folder / name), pytest.raises(gpu.Refused, match=said) as caught:
+        api.call("GET", "/")
+    assert gpu.may_pass(caught.value)
+
+
+def test_a_token_that_is_swapped_at_this_moment_may_pass(server: FakeApiServer) -> None:
+    """The kubelet's links: the outer one stays, and what it leads to is replaced."""
+    token = server.folder / "token"
+    token.unlink()
+    token.symlink_to("..data/token")
+    with pytest.raises(gpu.Refused, match=r"cannot read .*/token: No such file"):
+        gpu.InPod().pod()
+
+
+def test_a_process_without_descriptors_is_told_to_close_some(server: FakeApiServer) -> None:
+    code = """import os, resource
+from podsla import gpu
+api = gpu.InPod()
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+taken = []
+try:
+    while True:
+        taken.append(os.open("/dev/null", os.O_RDONLY))
+except OSError:
+    pass
+try:
+    api.call("GET", "/")
+except gpu.Refused as error:
+    print(error)"""
+    done = in_process(code)
+    assert done.stdout.startswith("Unreachable: cannot read "), done.stderr
+    assert done.stdout.endswith("Too many open files; close some, or raise the limit (ulimit -n)\n")
+
+
+@pytest.mark.parametrize("name", ["token", "ca.crt"])
+def test_one_that_cannot_read_its_files_asks_as_soon_as_it_can(
+    server: FakeApiServer, agent: StandInAgent, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    with ThreadPoolExecutor() as pool:
+        with unreadable(server.folder / name):
+            answer = pool.submit(lambda: gpu.call(big, 1, **OURS))
+            eventually(lambda: f"cannot read {server.folder}/{name}" in caplog.text or answer.done(), "it is said")
+        assert answer.result() == b"x"
+    settled(server)
+
+
+def test_one_that_never_can_read_its_files_says_which(server: FakeApiServer) -> None:
+    with unreadable(server.folder / "token"), pytest.raises(gpu.Refused, match=r"cannot read .*/token"):
+        gpu.borrow(timeout=0.1).__enter__()
+    assert server.objects == {}
+
+
+@pytest.mark.parametrize("name", ["token", "ca.crt"])
+def test_files_that_cannot_be_read_for_a_while_end_no_renewal(
+    server: FakeApiServer, agent: StandInAgent, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    with gpu.borrow(lease=1, **OURS):
+        with unreadable(server.folder / name):
+            eventually(lambda: "cannot renew the lease" in caplog.text, "a renewal fails")
+        before = server.only()["spec"].get("renewTime")
+        eventually(lambda: server.only()["spec"].get("renewTime") != before, "the next one does not")
+
+
+@pytest.mark.parametrize("name", ["token", "ca.crt"])
+def test_files_that_cannot_be_read_for_a_while_hide_no_revocation(
+    server: FakeApiServer, agent: StandInAgent, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    told: list[gpu.Revoked] = []
+
+    def lose() -> None:
+        with gpu.borrow(on_revoke=told.append, **OURS):
+            with unreadable(server.folder / name):
+                server.drop_watches()
+                eventually(lambda: "cannot follow" in caplog.text, "it cannot look", 10.0)
+                revoke(server)
+            eventually(lambda: told, "the callback", 10.0)
+
+    with pytest.raises(gpu.Revoked):
+        lose()
 
 
 def test_without_a_service_account_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

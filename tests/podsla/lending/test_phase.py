@@ -14,7 +14,7 @@ import pytest
 
 from tests.cluster.install import ROOT
 from tests.podsla.lending.agent import UUID, StandInAgent
-from tests.podsla.lending.apiserver import FakeApiServer
+from tests.podsla.lending.apiserver import FakeApiServer, unreadable
 from tests.podsla.lending.test_borrow import revoke
 from tests.waiting import eventually
 
@@ -210,6 +210,20 @@ def test_a_pod_that_may_not_borrow_is_told_what_to_do_and_may_try_again(server: 
     assert said.endswith("; bind the role gpu-borrower to the pod's service account\n")
 
     assert start("true").wait(30) == 0
+
+
+@pytest.mark.usefixtures("sidecar", "agent")
+@pytest.mark.parametrize("name", ["token", "ca.crt"])
+def test_one_whose_files_cannot_be_read_for_a_while_waits_for_them(
+    server: FakeApiServer, folder: Path, start: Start, name: str
+) -> None:
+    with unreadable(server.folder / name):
+        infer = start("true")
+        eventually(lambda: "\nwait\n" in (folder / "answer").read_text(), "the run is heard of")
+        with pytest.raises(subprocess.TimeoutExpired):
+            infer.wait(1.0)
+    assert infer.wait(30) == 0
+    eventually(lambda: released(server, 1), "it is given back")
 
 
 @pytest.mark.usefixtures("agent")
