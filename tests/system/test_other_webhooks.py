@@ -13,7 +13,9 @@ from typing import Any, Final
 
 import pytest
 
-from catalog.keys import RECORD, SIZE
+from attach.api import Type
+from attach.placeholder import CONTAINER, placeholder, read_pod
+from catalog.keys import GPU_SEATS, PLACEHOLDER, RECORD, SIZE
 from kube.api import Object, Resource
 from kube.kinds import MUTATING_WEBHOOKS, PODS
 from tests.answering import JsonHandler
@@ -22,6 +24,7 @@ from tests.cluster.network import LOOPBACK, free_ports
 from tests.cluster.pki import Authority, write_pair
 from tests.cluster.processes import start, stop, wait_ready
 from tests.cluster.state import Cluster
+from tests.controller.borrowing import Agent, Lending, ended
 from tests.system.user import User, save_catalogs
 from tests.waiting import eventually
 
@@ -312,3 +315,121 @@ def without_token(spec: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out the service account's token, whose volume has a random name."""
     containers = [{**container, "volumeMounts": None} for container in spec["containers"]]
     return {**spec, "volumes": None, "containers": containers}
+
+
+# --- the placeholder of an attachment ---------------------------------------------------------------------------------
+
+PROXY: Final = {"name": "proxy", "image": "example.com/p:1"}
+BESIDE: Final[Operations] = [{"op": "add", "path": "/spec/containers/-", "value": PROXY}]
+BEFORE: Final[Operations] = [
+    {"op": "add", "path": "/spec/initContainers", "value": [{**PROXY, "restartPolicy": "Always"}]}
+]
+
+
+def keys(found: Object, of: str) -> dict[str, str]:
+    """Read labels or annotations, but those of its node's place, which the API server puts on pods that are bound."""
+    said: Mapping[str, str] = found["metadata"].get(of) or {}
+    return {key: text for key, text in said.items() if not key.startswith("topology.kubernetes.io/")}
+
+
+def injecting(operations: Operations, opted_out: Callable[[Object], bool]) -> Callable[[Object], Operations]:
+    """An injector of sidecars that leaves pods alone which have one already, or opt out in its own words."""
+
+    def judge(found: Object) -> Operations:
+        return [] if "proxy" in str(found["spec"]) or opted_out(found) else operations
+
+    return judge
+
+
+def is_within(sent: object, stored: object) -> bool:
+    """Tell whether all that was sent is stored as it was; the API server fills in the rest."""
+    match sent, stored:
+        case dict(), dict():
+            return all(key in stored and is_within(value, stored[key]) for key, value in sent.items())
+        case list(), list():
+            return len(sent) == len(stored) and all(map(is_within, sent, stored))
+    return sent == stored
+
+
+@pytest.fixture
+def borrowing(user: User, namespace: Callable[..., str], install: Callable[..., None]) -> Callable[[Other], Lending]:
+    """A pod that may borrow, in a namespace with a default class where another's webhook is called after ours."""
+
+    def run(server: Other) -> Lending:
+        made = namespace(default_class="general")
+        install(server.configuration("z-other", "/", made, "IfNeeded"), made, lambda f: "proxy" in str(f["spec"]))
+        stored = create(user, made, pod("borrower", annotations={"podsla.io/class": "gpu-on-demand"}))
+        assert "proxy" in str(stored["spec"]), "it does inject"
+        assert stored["spec"]["containers"][0]["resources"]["limits"][GPU_SEATS] == "1"
+        lending = Lending(user.api, user.api, user, made)
+        eventually(lambda: user.api.get(PODS, "borrower", made)["status"]["phase"] == "Running", "it runs")  # type: ignore[index]
+        return lending
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "opted_out",
+    [
+        pytest.param(lambda f: keys(f, "labels").get("sidecar.istio.io/inject") == "false", id="Istio, by label"),
+        pytest.param(lambda f: keys(f, "annotations").get("sidecar.istio.io/inject") == "false", id="by annotation"),
+        pytest.param(lambda f: keys(f, "annotations").get("linkerd.io/inject") == "disabled", id="Linkerd"),
+    ],
+)
+@pytest.mark.usefixtures("catalogs")
+def test_a_default_class_and_an_injector_of_sidecars_leave_a_placeholder_as_it_was_written(
+    opted_out: Callable[[Object], bool],
+    serve: Callable[[Callable[[Object], Operations]], Other],
+    borrowing: Callable[[Other], Lending],
+) -> None:
+    """
+    It gets no size and no sidecar, reserves the GPU, and its attachment goes on.
+
+    Seen to fail where `attach.placeholder._metadata` leaves out any one of the class `none` (it is sized), Istio's
+    label, Istio's annotation or Linkerd's (PlaceholderMutated).
+    """
+    lending = borrowing(serve(injecting(BESIDE, opted_out)))
+
+    lending.ask("evaluate", "borrower")
+
+    attachment = lending.until_reason("evaluate", "Scheduled")
+    stored, target = lending.placeholder(attachment), lending.api.get(PODS, "borrower", lending.namespace)
+    assert stored is not None
+    assert target is not None
+    sent = placeholder(attachment, read_pod(target), stored["spec"]["containers"][0]["image"])
+    assert is_within(sent, stored)
+    assert {of: keys(stored, of) for of in ("labels", "annotations")} == {
+        of: sent["metadata"][of] for of in ("labels", "annotations")
+    }
+    assert stored["spec"]["containers"][0]["resources"]["requests"]["nvidia.com/gpu"] == "1"
+    assert stored["spec"]["nodeName"] == target["spec"]["nodeName"]
+    assert "initContainers" not in stored["spec"]
+    with Agent(lending, {}).working():
+        lending.until("evaluate", Type.RESERVED)
+        lending.release("evaluate")
+        ended(lending, "evaluate", Type.RELEASED, "Released")
+
+
+@pytest.mark.parametrize(
+    ("operations", "changed"),
+    [
+        pytest.param(BESIDE, f"containers {CONTAINER}, proxy, and was sent with {CONTAINER}", id="beside"),
+        pytest.param(BEFORE, "init containers proxy, and was sent with none", id="a native sidecar"),
+    ],
+)
+@pytest.mark.usefixtures("catalogs")
+def test_an_injector_that_heeds_no_word_ends_the_attachment_and_nothing_is_left_of_it(
+    operations: Operations,
+    changed: str,
+    serve: Callable[[Callable[[Object], Operations]], Other],
+    borrowing: Callable[[Other], Lending],
+) -> None:
+    """Seen to fail where `attach.placeholder.mutation` finds nothing: the attachment goes on to Scheduled."""
+    lending = borrowing(serve(injecting(operations, lambda _: False)))
+
+    lending.ask("evaluate", "borrower")
+
+    ended(lending, "evaluate", Type.FAILED, "PlaceholderMutated")
+    said = lending.read("evaluate").status.condition(Type.FAILED)["message"]
+    assert f": it came back with {changed}; another webhook changed it" in said
+    assert list(lending.api.list(PODS, lending.namespace, labelSelector=PLACEHOLDER)) == []
