@@ -312,7 +312,7 @@ def refusal(status: int, what: str, answer: Object) -> Refused:
     said = answer.get("message") or f"HTTP status {status}"
     advice = {
         401: "; the service account's token is not valid any more",
-        403: "; bind the role gpu-borrower to the pod's service account",
+        403: "; bind the role podsla-gpu-borrower to the pod's service account",
         404: "; is podsla installed, with GPU attachments?" if "page not found" in said else "",
     }.get(status, "")
     return Refused(status, str(reason), f"{what}: {said}{advice}")

@@ -170,7 +170,7 @@ def test_a_pod_whose_service_account_may_not_borrow_says_so_where_people_look(in
         (state,) = (each["state"]["terminated"] for each in pod["status"]["containerStatuses"])
         assert state["exitCode"] == NO_GPU
         assert state["message"].startswith("podsla-phase: no GPU: Forbidden: ")
-        assert state["message"].strip().endswith("bind the role gpu-borrower to the pod's service account")
+        assert state["message"].strip().endswith("bind the role podsla-gpu-borrower to the pod's service account")
         log = installed.kubectl("-n", where, "logs", "refused", "-c", "infer").stdout
         assert log == state["message"]
 

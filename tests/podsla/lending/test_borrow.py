@@ -372,7 +372,7 @@ except gpu.GpuStillOpen as error:
 
 def test_what_is_refused_says_what_to_do(server: FakeApiServer) -> None:
     server.fail["POST"] = [(403, "Forbidden")]
-    with pytest.raises(gpu.Refused, match="bind the role gpu-borrower to the pod's service account") as caught:
+    with pytest.raises(gpu.Refused, match="bind the role podsla-gpu-borrower to the pod's service account") as caught:
         gpu.call(big, 1, **OURS)
     assert (caught.value.status, caught.value.reason) == (403, "Forbidden")
 

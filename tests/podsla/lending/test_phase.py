@@ -207,7 +207,7 @@ def test_a_pod_that_may_not_borrow_is_told_what_to_do_and_may_try_again(server: 
     _, said = infer.communicate(timeout=30)
     assert infer.returncode == NO_GPU
     assert said.startswith("podsla-phase: no GPU: Forbidden: POST /apis/podsla.io/v1beta1/")
-    assert said.endswith("; bind the role gpu-borrower to the pod's service account\n")
+    assert said.endswith("; bind the role podsla-gpu-borrower to the pod's service account\n")
 
     assert start("true").wait(30) == 0
 

@@ -83,7 +83,7 @@ def test_one_that_is_taken_back_ends_the_command(server: FakeApiServer, agent: S
 def test_what_is_refused_has_a_code_of_its_own(server: FakeApiServer) -> None:
     server.fail["POST"] = [(403, "Forbidden")]
     done = run("--", "true")
-    assert (done.returncode, "bind the role gpu-borrower" in done.stderr) == (3, True)
+    assert (done.returncode, "bind the role podsla-gpu-borrower" in done.stderr) == (3, True)
 
 
 def test_outside_a_pod_the_pod_must_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
