@@ -296,11 +296,16 @@ def test_a_child_that_is_waited_for_by_its_caller_has_the_grace_period_and_no_mo
 def test_a_child_hears_once_that_it_has_to_end(server: FakeApiServer, agent: StandInAgent, tmp_path: Path) -> None:
     """Many a program takes a second TERM for impatience, and leaves its work where it is."""
     mark, heard = tmp_path / "began", tmp_path / "heard"
-    script = f"trap 'echo >> {heard}' TERM; touch {mark}; for i in 1 2 3 4 5; do sleep 0.3; done"
+    script = f"""import pathlib, signal, time
+signal.signal(signal.SIGTERM, lambda *_: pathlib.Path({str(heard)!r}).open("a").write("x"))
+pathlib.Path({str(mark)!r}).touch()
+end_s = time.monotonic() + 2
+while time.monotonic() < end_s:
+    time.sleep(0.01)"""
     revoke_after(mark, server)
     with pytest.raises(gpu.Revoked), gpu.borrow(grace=0, **OURS) as lent:
-        lent.run(["sh", "-c", script])
-    assert heard.read_text() == "\n"
+        lent.run([sys.executable, "-c", script])
+    assert heard.read_text() == "x"
 
 
 @pytest.mark.parametrize(
@@ -403,22 +408,31 @@ def test_a_token_that_is_swapped_at_this_moment_may_pass(server: FakeApiServer) 
         gpu.InPod().pod()
 
 
-def test_a_process_without_descriptors_is_told_to_close_some(server: FakeApiServer) -> None:
-    code = """import os, resource
+WITHOUT_DESCRIPTORS = """import os, resource
 from podsla import gpu
 api = gpu.InPod()
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-taken = []
 try:
     while True:
-        taken.append(os.open("/dev/null", os.O_RDONLY))
+        os.open("/dev/null", os.O_RDONLY)
 except OSError:
     pass
+"""
+
+
+def test_a_process_without_descriptors_can_look_for_nobody_who_has_it_open(server: FakeApiServer) -> None:
+    """It goes on to give back what it was lent."""
+    done = in_process(f"{WITHOUT_DESCRIPTORS}print(gpu.holder(frozenset({{(1, 5)}})))")
+    assert done.stdout == "0\n", done.stderr
+
+
+def test_a_process_without_descriptors_is_told_to_close_some(server: FakeApiServer) -> None:
+    code = """
 try:
     api.call("GET", "/")
 except gpu.Refused as error:
     print(error)"""
-    done = in_process(code)
+    done = in_process(f"{WITHOUT_DESCRIPTORS}{code}")
     assert done.stdout.startswith("Unreachable: cannot read "), done.stderr
     assert done.stdout.endswith("Too many open files; close some, or raise the limit (ulimit -n)\n")
 
