@@ -340,7 +340,11 @@ def assert_left_alone(user: User, beside: Cluster, resource: Resource, name: str
 def test_a_ca_bundle_that_was_lost_is_written_again_once(
     user: User, beside: Cluster, resource: Resource, name: str
 ) -> None:
-    """`kubectl replace` with the manifest, which has none; after that nobody writes any more."""
+    """
+    `kubectl replace` with the manifest, which has none; after that nobody writes any more.
+
+    Seen to fail where a bundle is planned along with new certificates alone.
+    """
     before, right = configuration(user, resource, name), bundles(user, resource, name)
     assert right == [right[0]] * len(right)
     assert right[0]

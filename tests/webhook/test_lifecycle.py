@@ -350,7 +350,7 @@ def test_row_5_reviews_of_7_mib_at_once_are_answered_in_bounded_memory(tmp_path:
 
 
 def test_a_pod_that_was_sent_for_its_default_class_is_not_judged_on_older_labels(tmp_path: Path) -> None:
-    """On /mutate it would pass without a size. Seen to fail where it is not asked of its labels: so it does here."""
+    """On /mutate it would pass without a size. Seen to fail where no label is asked for a default: it passes."""
     sent = body_of(found=pod(None), namespace="team-a")
     with running(tmp_path, "{}") as server, closing(server.connect()) as connection:
         connection.request("POST", "/mutate/defaulted?timeout=5s", sent, JSON)
