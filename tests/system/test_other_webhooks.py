@@ -385,8 +385,8 @@ def test_a_default_class_and_an_injector_of_sidecars_leave_a_placeholder_as_it_w
     """
     It gets no size and no sidecar, reserves the GPU, and its attachment goes on.
 
-    Seen to fail where `attach.placeholder._metadata` leaves out any one of the class `none` (it is sized), Istio's
-    label, Istio's annotation or Linkerd's (PlaceholderMutated).
+    Seen to fail where `attach.placeholder._metadata` leaves out the class `none` (the default class has no size with a
+    GPU, so it is refused), and where it leaves out the words for Istio and Linkerd (nothing reserves).
     """
     lending = borrowing(serve(injecting(BESIDE, opted_out)))
 
