@@ -8,6 +8,7 @@ import bench.tls
 from bench.__main__ import review
 
 MODES = ("podsla", "podsla, each pod another", "constant", "constant, without Flask too")
+OWN = "podsla, by its own log"
 
 
 @pytest.mark.wire
@@ -18,8 +19,18 @@ def test_podsla_and_a_constant_are_measured_side_by_side(monkeypatch: pytest.Mon
 
     rows = list(bench.tls.bench_tls(review()))
 
-    assert [what.partition(": ")[2] for what, *_ in rows] == [*MODES, *MODES, *MODES]
+    assert [what.partition(": ")[2] for what, *_ in rows] == [*MODES, *MODES, *MODES, OWN]
     assert all(int(median) > 0 for _, median, *_ in rows)
+
+
+@pytest.mark.wire
+def test_memory_is_that_of_a_replica_that_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench.tls, "REVIEWS", (5, 20))
+
+    rows = list(bench.tls.bench_memory(review()))
+
+    assert [what for what, *_ in rows] == ["memory after 5 reviews", "memory after 20 reviews"]
+    assert all(20 < float(median.removesuffix(" MiB")) < 500 for _, median, *_ in rows)
 
 
 @pytest.mark.parametrize(
