@@ -1,10 +1,13 @@
 """EDGE: `python -m tests.cluster`: real Kubernetes clusters on this machine, for people."""
 
 import signal
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import click
 from rich.console import Console
@@ -63,7 +66,8 @@ def main() -> None:
 
     The programs are found in TEST_ASSET_<NAME>, KUBEBUILDER_ASSETS and the cache, or built once with Go.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what was begun is taken back
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)  # what was begun is taken back
 
 
 @main.command()
@@ -162,6 +166,25 @@ def _existing(name: str) -> Cluster:
     return cluster
 
 
+_told_to_end: Final = threading.Event()
+
+
+def _interrupt(number: int, frame: object) -> None:
+    _told_to_end.set()
+    raise KeyboardInterrupt
+
+
+def _heed(report: Callable[[str], None]) -> Callable[[str], None]:
+    """Raise again what Python passed over: an interrupt that comes amid a finalizer is ignored there."""
+
+    def heeding(what: str) -> None:
+        if _told_to_end.is_set() and sys.exc_info()[0] is None:
+            raise KeyboardInterrupt
+        report(what)
+
+    return heeding
+
+
 @contextmanager
 def _failures() -> Iterator[None]:
     """Show what went wrong as a message."""
@@ -176,7 +199,7 @@ def _reported() -> Iterator[Callable[[str], None]]:
     """Show what is being waited for: on a terminal in one line, elsewhere a line each."""
     with _failures():
         if not _console.is_terminal:
-            yield lambda what: _console.print(what)
+            yield _heed(lambda what: _console.print(what))
             return
         status = _console.status("")
 
@@ -185,7 +208,7 @@ def _reported() -> Iterator[Callable[[str], None]]:
             status.start()  # not before the first word: until then a build's display has the terminal
 
         try:
-            yield report
+            yield _heed(report)
         finally:
             status.stop()
 

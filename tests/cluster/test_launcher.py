@@ -5,13 +5,16 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from pytest_kind import KindCluster
 
+import tests.cluster.__main__ as launcher_cli
 from tests.cluster.api import Admin
 from tests.cluster.lifecycle import is_up
 from tests.cluster.processes import is_alive
@@ -305,3 +308,24 @@ def test_the_audit_log_has_our_own_calls_and_how_pods_were_admitted() -> None:
     assert "leases" in ours
     assert {(event["verb"], event["objectRef"]["resource"]) for event in others} == {("create", "pods")}
     assert "probe" in {event["objectRef"].get("name") for event in others}
+
+
+@contextmanager
+def taking_back(report: Callable[[str], None]) -> Iterator[None]:
+    """Say that what was begun is taken back, while what ended it is on its way."""
+    try:
+        yield
+    finally:
+        report("stopping what is left")
+
+
+def test_an_interrupt_that_python_passed_over_is_heeded_at_the_next_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Amid a finalizer it is ignored; what takes back what was begun is not interrupted again."""
+    told, said = threading.Event(), list[str]()
+    monkeypatch.setattr(launcher_cli, "_told_to_end", told)
+    report = launcher_cli._heed(said.append)
+    report("etcd")
+    told.set()
+    with pytest.raises(KeyboardInterrupt), taking_back(report):
+        report("kube-apiserver")
+    assert said == ["etcd", "stopping what is left"]

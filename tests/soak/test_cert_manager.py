@@ -144,3 +144,4 @@ def test_cert_manager_takes_over_and_no_pod_fails_while_it_renews_and_gives_back
     assert told.unmutated == 0, text
     before, after = kept
     assert before == after, "nobody else writes it"
+    wait_for(made, CA_NAME, set())  # else a later event, which has a leaf look old, has a CA forgotten that is in use
