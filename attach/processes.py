@@ -279,17 +279,15 @@ class HostProcesses:
             pidfd = os.pidfd_open(process.pid)
         except ProcessLookupError:
             return None
+        is_it = False
         try:
-            running = self._running(process.pid)
-            if running is not None and running[0] == process and pod_uid_in(self._cgroup(running[1])) == pod_uid:
-                return pidfd
-        except (ProcessLookupError, FileNotFoundError):
-            pass
-        except BaseException:
-            os.close(pidfd)
-            raise
-        os.close(pidfd)
-        return None
+            with suppress(ProcessLookupError, FileNotFoundError):
+                running = self._running(process.pid)
+                is_it = running is not None and (running[0], pod_uid_in(self._cgroup(running[1]))) == (process, pod_uid)
+        finally:
+            if not is_it:
+                os.close(pidfd)
+        return pidfd if is_it else None
 
     @point("send a signal")
     def _send(self, pidfd: int, number: int) -> None:

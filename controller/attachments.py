@@ -75,9 +75,9 @@ class Attachments:
 
     def reconcile(self) -> bool:
         """Bring every attachment as far as it goes now."""
-        before = {uid: attachment for uid, (_, attachment) in self._read.items()}
+        before = self._by_uid()
         self._read, self.due_s, self._dynamic = dict(self._readable()), LONGEST_S, None
-        now = {uid: attachment for uid, (_, attachment) in self._read.items()}
+        now = self._by_uid()
         self.metrics.waited(waited_s(before, now))
         self._ready = read_ready(self.world.placeholders.items())
         failures = Failures()
@@ -103,6 +103,9 @@ class Attachments:
     def all(self) -> tuple[Attachment, ...]:
         """List them as they were left by the last round."""
         return tuple(attachment for _, attachment in self._read.values())
+
+    def _by_uid(self) -> dict[str, Attachment]:
+        return {uid: attachment for uid, (_, attachment) in self._read.items()}
 
     def _readable(self) -> list[tuple[str, tuple[Object, Attachment]]]:
         """Read those that have changed; what has ended stands for a day, and reading one takes a millisecond."""

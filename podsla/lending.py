@@ -88,8 +88,12 @@ class Lender:
             except ApiError as error:
                 if error.reason != "AlreadyExists":
                     raise
-        message = f"there is an attachment {name} in namespace {self.namespace}"
-        raise ClusterError(f"{message}; give another --name, or see `podsla gpu list -n {self.namespace}`")
+                message = f"there is an attachment {name} in namespace {self.namespace}; give another --name"
+                raise ClusterError(f"{message}, or {self._see}") from None
+
+    @property
+    def _see(self) -> str:
+        return f"see `podsla gpu list -n {self.namespace}`"
 
     def named(self, name: str) -> str:
         """Write what names an attachment on the command line, wherever kubectl looks."""
@@ -105,8 +109,7 @@ class Lender:
         with told():
             found = self.api.get(GPU_ATTACHMENTS, name, self.namespace)
         if found is None:
-            see = f"see `podsla gpu list -n {self.namespace}`"
-            raise ClusterError(f"there is no attachment {name} in namespace {self.namespace}; {see}")
+            raise ClusterError(f"there is no attachment {name} in namespace {self.namespace}; {self._see}")
         return found
 
     def all(self, *, everywhere: bool = False) -> list[Object]:

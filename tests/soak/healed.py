@@ -1,22 +1,16 @@
 """EDGE: what still stands wrong once everything has happened: every wrong state is to heal by itself."""
 
-import ssl
 import time
-from base64 import b64encode
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Final
 
-from controller.certificates import SERVICE
 from kube.api import Object
 from kube.kinds import LEASES, SPEC_CATALOGS
 from tests.cluster.install import NAMESPACE
-from tests.cluster.network import LOOPBACK
 from tests.cluster.processes import is_alive
+from tests.controller.test_certificates import NAME, served
 from tests.soak.stand import WAIT_S, Stand
 from tests.webhook.test_certificate import accepts
-
-NAME: Final = f"{SERVICE}.{NAMESPACE}.svc"
 
 
 def wrong_at_last(stand: Stand) -> list[str]:
@@ -40,11 +34,11 @@ def wrong(stand: Stand) -> Iterator[str]:
         yield f"entries of the webhook have {len(bundles)} CA bundles, and should have one"
     for port in stand.replicas:
         try:
-            served = b64encode(ssl.get_server_certificate((LOOPBACK, port)).encode()).decode()
+            leaf = served(port)
         except OSError as error:
             yield f"replica {port} does not answer: {error}"
             continue
-        if not all(accepts(bundle, served, NAME, datetime.now(UTC)) for bundle in bundles):
+        if not all(accepts(bundle, leaf, NAME, datetime.now(UTC)) for bundle in bundles):
             yield f"no API server accepts what replica {port} serves"
     for catalog in stand.api.list(SPEC_CATALOGS):
         meta, conditions = catalog["metadata"], (catalog.get("status") or {}).get("conditions") or ()
