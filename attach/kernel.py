@@ -18,7 +18,8 @@ _KCMP_FILES: Final = 2
 _AT_FDCWD: Final = -100
 _NO_SYNC: Final = 0x4000  # statx: a dead network file system must not hold us up
 _WANT_TYPE: Final = 0x1
-_STATX_BYTES: Final = 256
+_Statx: Final = ctypes.c_char * 256
+_TYPE_AND_RDEV: Final = struct.Struct("<H98xII")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -37,12 +38,12 @@ def openat2(folder_fd: int, path: str, flags: int, resolve: int) -> int:
     return fd
 
 
-def character_rdev(path: str) -> int | None:
+def character_rdev(path: str | bytes, folder_fd: int = _AT_FDCWD) -> int | None:
     """Tell which character device a path leads to, asking no network; None: it leads to none."""
-    buffer = ctypes.create_string_buffer(_STATX_BYTES)
-    if _libc.statx(_AT_FDCWD, os.fsencode(path), _NO_SYNC, _WANT_TYPE, buffer):
-        _raise(f"look at {path}")
-    mode, major, minor = struct.unpack_from("<H98xII", buffer.raw, 28)
+    buffer = _Statx()
+    if _libc.statx(folder_fd, os.fsencode(path), _NO_SYNC, _WANT_TYPE, buffer):
+        _raise(f"look at {os.fsdecode(path)}")
+    mode, major, minor = _TYPE_AND_RDEV.unpack_from(buffer, 28)
     return os.makedev(major, minor) if stat.S_ISCHR(mode) else None
 
 
