@@ -161,9 +161,9 @@ def decide(attachment: Attachment, seen: Seen) -> Action:
     over = _over(attachment, seen)
     if over is not None:
         return _wind_up(attachment, seen, over)
-    settled = _settle(attachment, seen)
-    if settled is not None:
-        return settled
+    fields = _settle(attachment, seen)
+    if fields:
+        return Report({**fields, **_choose(attachment, seen)})
     if seen.node is None:
         return _wait(attachment, "TargetNotRunning", f"pod {attachment.spec.pod_name} is on no node yet", 0)
     return _reserve(attachment, seen)
@@ -255,7 +255,7 @@ def _wind_up(attachment: Attachment, seen: Seen, over: Condition) -> Action:
     return Report({"queuePosition": 0}, (over,))
 
 
-def _settle(attachment: Attachment, seen: Seen) -> Report | None:
+def _settle(attachment: Attachment, seen: Seen) -> dict[str, Any]:
     """Write down once what it is for: the pod, the container, the node."""
     target = seen.target
     assert target is not None  # noqa: S101 - what is not there is over
@@ -266,7 +266,15 @@ def _settle(attachment: Attachment, seen: Seen) -> Report | None:
         fields |= {"podUID": target.uid, "container": spec.container or usual}
     if not status.node and target.node:
         fields["node"] = target.node
-    return Report(fields) if fields else None
+    return fields
+
+
+def _choose(attachment: Attachment, seen: Seen) -> dict[str, Any]:
+    """Name the placeholder that it is to have, where it is to have one now: before anything is done for it."""
+    is_due = attachment.status.placeholder is None and seen.node is not None and seen.spent is None
+    if is_due and seen.warm is not None:
+        return {"placeholder": {"name": seen.warm.name}}
+    return {"placeholder": {"name": placeholder_name(attachment.uid)}} if is_due and seen.next else {}
 
 
 def _reserve(attachment: Attachment, seen: Seen) -> Action:
@@ -276,11 +284,8 @@ def _reserve(attachment: Attachment, seen: Seen) -> Action:
     if seen.withdrawn and pod is None and intent is not None:
         return Report({"placeholder": None})
     if intent is None:
-        if seen.warm is not None:
-            return Report({"placeholder": {"name": seen.warm.name}})
-        if not seen.next:
-            return _queued(attachment, seen)
-        return Report({"placeholder": {"name": placeholder_name(attachment.uid)}})
+        chosen = _choose(attachment, seen)
+        return Report(chosen) if chosen else _queued(attachment, seen)
     if pod is None and attachment.awaits_warm:
         return Report({"placeholder": None})
     if pod is None and not intent.uid:

@@ -5,6 +5,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -237,7 +238,7 @@ class Step:
         attachment, wall_s = self.attachment, time.time()
         pod = self._look()
         uid = attachment.status.placeholder.uid if attachment.status.placeholder else ""
-        may, position, warm = self.all.turn(attachment, wall_s)
+        may, position, warm = self.all.turn(self._aimed(), wall_s)
         return Seen(
             target=self.target,
             node=self._node(),
@@ -254,17 +255,35 @@ class Step:
             noted=self.all.budgets.has(attachment),
         )
 
+    def _aimed(self) -> Attachment:
+        """Name the node that is written down with the choice of a placeholder, as if it stood there."""
+        status = self.attachment.status
+        if status.node or self.target is None:
+            return self.attachment
+        return replace(self.attachment, status=replace(status, node=self.target.node))
+
     def _look(self) -> Pod | None:
-        """Find the placeholder; what is not seen here yet, as it is by now, is asked for, where one may be."""
+        """
+        Find the placeholder; what is not seen here yet, as it is by now, is asked for, where one may be.
+
+        Of a warm one that is seen to be free nothing is asked: it is handed over as it was seen, or not at all.
+        """
         name = self.attachment.reserving
         if self.looked == name:
             return self.placeholder
         seen, may_be = self.all.placeholder(self.attachment), self.attachment.status.placeholder is not None
-        if self.attachment.finalized and may_be and not (seen is not None and is_own(seen, self.attachment)):
-            found = self.api.get(PODS, name, self.namespace)
-            seen = read_pod(found) if found is not None else None
+        is_known = seen is not None and (
+            is_own(seen, self.attachment) or (self.attachment.awaits_warm and seen.is_free)
+        )
         self.placeholder, self.looked = seen, name
+        if self.attachment.finalized and may_be and not is_known:
+            self._ask(name)
         return self.placeholder
+
+    def _ask(self, name: str) -> None:
+        """Read the placeholder as it is now."""
+        found = self.api.get(PODS, name, self.namespace)
+        self.placeholder = read_pod(found) if found is not None else None
 
     def _node(self) -> Node | None:
         name = self.attachment.status.node or (self.target.node if self.target else "")
@@ -384,16 +403,15 @@ class Step:
         except ApiError as error:
             if error.status not in (404, 409):
                 raise
-            self.looked = ""
+            self._ask(pod.name)
         return True
 
     def _withdraw(self, pod: Pod) -> bool:
         """Delete the placeholder as it was seen: one that was bound to its node since stays."""
         same = {"uid": pod.uid, "resourceVersion": pod.version}
         self.withdrawn = delete_seen(self.api, PODS.path(self.namespace, pod.name), same, GRACE_S)
-        found = self.api.get(PODS, pod.name, self.namespace)
-        self.placeholder = read_pod(found) if found is not None else None
-        return self.withdrawn or found is None
+        self._ask(pod.name)
+        return self.withdrawn or self.placeholder is None
 
 
 def _in_cluster() -> bool:

@@ -99,7 +99,6 @@ class Controller:
             pauses_s = [task.not_before_s - time.monotonic() for task in self.tasks if task.failures]
             self.woken.wait(max(0.0, min([*(task.due_s() for task in self.tasks), *pauses_s])))
             self.woken.clear()
-            self.hurried.clear()
             self.attempt_all(self.tasks)
             self.rest()
         self.election.stop()
@@ -117,10 +116,18 @@ class Controller:
         self.hurried.set()
 
     def attempt_all(self, tasks: Iterable[Task]) -> None:
-        """Run reconcilers one after the other, if it is this process that leads, and it knows enough."""
+        """
+        Run reconcilers one after the other, if it is this process that leads, and it knows enough.
+
+        Those for which somebody waits run before the next one, too: a round may take longer than all that they do.
+        """
         if self.election.leading and self.world.synced:
             self.world.forget_bound()
             for task in tasks:
+                if self.hurried.is_set():
+                    self.hurried.clear()
+                    for urgent in (one for one in self.tasks if one.hurries and one is not task):
+                        self.attempt(urgent)
                 self.attempt(task)
         else:
             for task in tasks:

@@ -96,7 +96,15 @@ SAID_SPENT = (
             id="deleted before it was ours: it goes by itself",
         ),
         pytest.param(
-            asked(), seen(), Report({"podUID": "p1", "container": "worker", "node": "n1"}), id="whom it is for, once"
+            asked(),
+            seen(next=False),
+            Report({"podUID": "p1", "container": "worker", "node": "n1"}),
+            id="whom it is for, once",
+        ),
+        pytest.param(asked(), seen(), Report(NAMED), id="and what reserves for it, in the same write"),
+        pytest.param(asked(), seen(warm=warm()), Report(CHOSEN), id="what is ready, in the same write"),
+        pytest.param(
+            asked(), seen(warm=warm(), budget=SPENT), Report(SETTLED), id="nothing is chosen where nothing may be held"
         ),
         pytest.param(
             asked(),

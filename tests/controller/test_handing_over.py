@@ -323,6 +323,39 @@ def test_what_is_kept_ready_is_handed_over_in_one_round() -> None:
     assert world.open == {one.uid: kept["metadata"]["uid"]}
 
 
+def test_nothing_is_asked_and_nothing_told_before_what_is_ready_is_handed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each call is a part of the way from asking to access."""
+    world = Handing()
+    world.ask_to_keep("1")
+    world.reconcile(0, looks=True)
+    world.schedule()
+    (kept,) = world.store.placeholders()
+    world.ask("a", 1)
+    calls, answer = list[tuple[str, str, Any]](), world.store.call
+
+    def call(method: str, path: str, query: Any = None, body: Any = None, *_: Any, **__: Any) -> Object:
+        calls.append((method, path.partition("/team/")[2], (body or {}).get("status")))
+        return answer(method, path, query, body)
+
+    monkeypatch.setattr(world.store, "call", call)
+    world.reconcile(0, looks=True)
+
+    name, uid = kept["metadata"]["name"], kept["metadata"]["uid"]
+    assert calls[:5] == [
+        ("GET", "pods/a", None),
+        ("PATCH", "gpuattachments/ask-1", None),
+        ("PATCH", "gpuattachments/ask-1/status", {**settled(world), "placeholder": {"name": name}}),
+        ("PATCH", f"pods/{name}", None),
+        ("PATCH", "gpuattachments/ask-1/status", {"placeholder": {"name": name, "uid": uid}}),
+    ]
+
+
+def settled(world: Handing) -> Object:
+    """Write for whom the attachment is, as its status says it."""
+    (one,) = world.store.attachments()
+    return {"podUID": one.status.pod_uid, "container": "c", "node": NODE}
+
+
 def test_who_is_slower_takes_nothing_from_who_was_faster() -> None:
     """Another has it between the look at the pod and the write on it."""
     world = Handing()
@@ -366,7 +399,7 @@ def test_a_leader_that_wakes_up_gives_back_nothing_that_was_handed_over_since() 
 
 @pytest.mark.parametrize(
     "writes", range(1, 9)
-)  # settled, chosen, handed over, its UID, Scheduled; and what comes after
+)  # claimed, chosen, handed over, its UID, Scheduled; and what comes after
 def test_whoever_comes_next_goes_on_wherever_a_controller_died(writes: int) -> None:
     """In the middle of handing over, of giving back and of making anew."""
     world = Handing()

@@ -52,6 +52,17 @@ def test_who_asks_in_a_pause_is_served_in_it_and_nobody_else_is(resting: Control
     assert resting.woken.is_set(), "the others look at it after the pause"
 
 
+def test_who_asks_during_a_round_or_before_it_is_served_before_what_comes_next(
+    resting: Controller, ran: list[str]
+) -> None:
+    """Seen to fail where a round runs as it is ordered: "capacity" comes first, which may take long."""
+    resting.hurry()
+
+    resting.attempt_all(resting.tasks)
+
+    assert ran == ["attachments", "capacity", "attachments"]
+
+
 def test_what_nodes_report_waits_for_the_end_of_the_pause(
     resting: Controller, ran: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
