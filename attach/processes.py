@@ -248,7 +248,7 @@ class HostProcesses:
             rdev = character_rdev(folder + b"/" + places[file])
             if rdev is not None:
                 found.add(rdev)
-            elif not file.startswith(folder):  # a place is soon another file's
+            else:
                 harmless.add(file)
 
         with suppress(ProcessLookupError):  # one of the kernel's own, which has no memory

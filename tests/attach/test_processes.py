@@ -12,9 +12,9 @@ from tests.attach.test_unknown import CID, PID, POD, TICKS, WEB, processes
 NULL = os.makedev(1, 3)
 
 
-def pods_process(folder: Path) -> tuple[HostProcesses, Path]:
+def pods_process(folder: Path, cgroup: str = f"/kubepods/pod{POD}/{CID}") -> tuple[HostProcesses, Path]:
     """Write the /proc of a process of a pod that has nothing open; the adapter over it, and its own folder."""
-    node, own = processes(folder, f"/kubepods/pod{POD}/{CID}"), folder / str(PID)
+    node, own = processes(folder, cgroup), folder / str(PID)
     for name in ("fd", "task", f"task/{PID}", "map_files"):
         (own / name).mkdir()
     (own / "maps").touch()
@@ -32,6 +32,20 @@ def test_no_name_of_a_file_hides_a_mapping_or_ends_the_look(tmp_path: Path, name
     (own / "map_files/3000-4000").symlink_to("/dev/null")
 
     assert node.holders([NULL]) == [Holder(Process(PID, TICKS), NULL, CID, POD, "x", mapped=True)]
+
+
+@pytest.mark.parametrize("name", ["web", "a\rb", "a\x0cb", "a\u2028b", " a  b", "0", "\udcff", ""])
+def test_of_a_process_of_the_node_the_text_of_mappings_says_all(tmp_path: Path, name: str) -> None:
+    """Those hide nothing, so their folder is not listed; two files are two though a file system numbers them alike."""
+    node, own = pods_process(tmp_path, "/system.slice/x.service")
+    line = "0000{0:x}000-0000{1:x}000 r--p 00000000 00:05 8 {2}\n"
+    paths = {1: f"/data/{name}", 3: "/gpu", 5: "/lib/x"}
+    maps = line.format(0, 1, "").replace(" 8 ", " 0 ") + "".join(line.format(at, at + 1, paths[at]) for at in paths)
+    (own / "maps").write_bytes(os.fsencode(maps))
+    for at, path in paths.items():
+        (own / f"map_files/{at}000-{at + 1}000").symlink_to("/dev/null" if path == "/gpu" else "/proc/version")
+
+    assert node.holders([NULL]) == [Holder(Process(PID, TICKS), NULL, "", "", "x", mapped=True)]
 
 
 def test_a_mapping_that_the_text_of_them_misses_is_found_in_the_folder_of_them(tmp_path: Path) -> None:
