@@ -19,7 +19,7 @@ EFFECTS: Final = {
 HARMLESS: Final = {
     "os.close", "os.dup", "os.fsdecode", "os.fsencode", "os.fstat", "os.fsync", "os.geteuid", "os.getpid",
     "os.listdir", "os.major", "os.makedev", "os.minor", "os.open", "os.path.exists", "os.path.isdir",
-    "os.pidfd_open", "os.readlink", "os.scandir", "os.stat", "os.strerror", "os.walk",
+    "os.pidfd_open", "os.read", "os.readlink", "os.scandir", "os.stat", "os.strerror", "os.walk",
     "os._exit", "fcntl.flock", "signal.signal", "socket.socket", "os.setegid", "os.seteuid", "os.setgroups",
     "os.umask", "subprocess.Popen", "peer.sendall",
     "call _INFO", "call _QUERY", "call _FD_BY_ID", "dbus.call Get", "_libc.statx", "_libc.syscall",
