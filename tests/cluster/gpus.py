@@ -69,11 +69,16 @@ def stand_ins(node: str) -> list[dict[str, Any]]:
     return [{**gpu, "path": f"/dev/gpu{number}"} for number, gpu in enumerate(opening)]
 
 
-def install_gpus(cluster: Cluster, gpus: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    """Start device plugin and agent on these nodes."""
+def install_gpus(cluster: Cluster, gpus: Mapping[str, Sequence[Mapping[str, Any]]], *, dying: bool = False) -> None:
+    """
+    Start device plugin and agent on these nodes.
+
+    Args:
+        dying: The agent heeds the orders of `dying_agent`.
+    """
     for node in gpus:
         kubectl(cluster, "label", "node", node, f"{LABEL}=true", f"{MODEL}=Tesla-T4", "--overwrite")
-    kubectl(cluster, "apply", "--server-side", "-k", str(_overlay(cluster, gpus)))
+    kubectl(cluster, "apply", "--server-side", "-k", str(_overlay(cluster, gpus, dying=dying)))
 
 
 def lend_here(cluster: Cluster, count: int, report: Callable[[str], None]) -> None:
@@ -121,13 +126,14 @@ def remove_gpus(cluster: Cluster) -> None:
     kubectl(cluster, "label", "node", "--all", f"{LABEL}-", f"{MODEL}-")
 
 
-def _overlay(cluster: Cluster, gpus: Mapping[str, Sequence[Mapping[str, Any]]]) -> Path:
+def _overlay(cluster: Cluster, gpus: Mapping[str, Sequence[Mapping[str, Any]]], *, dying: bool) -> Path:
     """Write a kustomization over the component: the inventory from a file, and the plugin that agrees with it."""
     folder = cluster.folder / "gpus"
     folder.mkdir(exist_ok=True)
     kind = {"apiVersion": "podsla.io/v1beta1", "kind": "NodeInventory"}
     files = {f"{node}.yaml": json.dumps({**kind, "gpus": list(listed)}) for node, listed in gpus.items()}
     files |= {name: (Path(__file__).parent / name).read_text() for name in ("deviceplugin.py", "dradriver.py")}
+    files["sitecustomize.py"] = (Path(__file__).parent / "dying_agent.py").read_text()
     config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": INVENTORY, "namespace": AGENTS}}
     (folder / "config.json").write_text(json.dumps({**config, "data": files}))
     (folder / "plugin.json").write_text(json.dumps(_plugin()))
@@ -146,6 +152,9 @@ def _overlay(cluster: Cluster, gpus: Mapping[str, Sequence[Mapping[str, Any]]]) 
         {"op": "replace", "path": "/spec/template/spec/volumes/2/hostPath/path", "value": str(STATE)},
         {"op": "replace", "path": "/spec/template/spec/volumes/3/hostPath/path", "value": str(METRICS)},
     ]
+    if dying:
+        env = {"name": "PYTHONPATH", "value": "/gpus"}
+        patch.append({"op": "add", "path": "/spec/template/spec/containers/0/env/-", "value": env})
     body = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
