@@ -5,51 +5,46 @@ from typing import Final
 
 import pytest
 
-from attach.journal import decode
-from attach.store import JOURNAL
 from kube.kinds import LEASES, PODS
-from tests.cluster.gpus import STATE
 from tests.cluster.install import NAMESPACE as SYSTEM
 from tests.cluster.nodeconfig import HOST
-from tests.cluster.real.borrow import MOVES_S, Gpus, create_attachment, lend, take_back, wait_condition
+from tests.cluster.real.borrow import Gpus, create_attachment, lend, take_back, wait_condition
 from tests.cluster.real.faults import dying_at, dying_controllers
 from tests.cluster.real.pods import NAMESPACE
 from tests.cluster.real.windows import watching
 from tests.cluster.state import Cluster
 from tests.system.user import User
-from tests.waiting import eventually
 
 pytestmark = pytest.mark.nodes
 
-MOMENTS: Final = 10  # both an attach and a release have more
-WRITES: Final = 12  # likewise: of two attachments
+MOMENTS: Final = 20  # a release and the attach after it have more
+WRITES: Final = 10  # of two attachments, as far as kubelets have told by then
 
 
 def test_an_agent_that_dies_at_every_step_gives_a_device_from_one_to_the_other(
     installed: User, gpus: Gpus, borrower: str, rival: str
 ) -> None:
-    """At the n-th moment of the n-th attach, and of its release, until both come to their ends before that."""
-    (gpu,), turns = gpus[HOST], list[str]()
+    """
+    At the first moment of a release or of the attach that waits for it, then at the second, until none is left.
+
+    Seen to fail where the journal goes with the process.
+    """
+    (gpu,), turns = gpus[HOST], [rival]
     with watching(installed, gpu, {borrower: NAMESPACE, rival: NAMESPACE}) as seen:
+        lend(installed, "death-0", rival, HOST)
         for number in count(1):
-            turns.append((borrower, rival)[number % 2])
-            with dying_at(number) as attaching:
-                lend(installed, f"death-{number}", turns[-1], HOST)
-                died = attaching.obeyed
-            with dying_at(number) as releasing:
-                take_back(installed, f"death-{number}")
-                eventually(lambda: not in_journal(), "the agent has done with it", MOVES_S)
-                died_again = releasing.obeyed
-            if not died and not died_again:
+            turns.append((rival, borrower)[number % 2])
+            create_attachment(installed, f"death-{number}", turns[-1])
+            with dying_at(number) as order:
+                take_back(installed, f"death-{number - 1}")
+                wait_condition(installed, f"death-{number}", "Attached")
+                has_died = order.obeyed
+            if not has_died:
                 break
+        take_back(installed, f"death-{number}")
 
     assert number > MOMENTS
     assert seen.turns() == turns
-
-
-def in_journal() -> list[str]:
-    """Name the attachments that the agent of this machine has in its journal."""
-    return sorted(decode((STATE / JOURNAL).read_bytes()).entries)
 
 
 def test_controllers_that_die_after_every_write_lend_a_device_to_one_and_then_to_the_other(

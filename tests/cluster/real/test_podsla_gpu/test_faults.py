@@ -100,6 +100,7 @@ def test_a_lease_ends_while_the_api_server_is_away(
     (gpu,) = gpus[HOST]
     name = f"lease-{restarted:d}"
     lend(installed, name, borrower, HOST, leaseSeconds=LEASE_S)
+    assert opens(installed, borrower, gpu) == "opens"
     (container,) = wait_running(installed, borrower)["status"]["containerStatuses"]
     container_id = container["containerID"].rpartition("://")[2]
     own = f"exec 3<>/tmp/{gpu['uuid']}"  # the node that the pod has made for itself
