@@ -42,7 +42,13 @@ pytestmark = pytest.mark.nodes
 @pytest.fixture(scope="module")
 def gpu(installed: User, cluster: Cluster) -> Iterator[Gpu]:
     """The one device of this machine."""
-    (found,) = stand_ins(HOST)[:1]
+    with offered(installed, cluster, stand_ins(HOST)[0]) as found:
+        yield found
+
+
+@contextmanager
+def offered(installed: User, cluster: Cluster, found: Gpu) -> Iterator[Gpu]:
+    """Have this machine offer a device, and its agent give it."""
     install_gpus(cluster, {HOST: [found]})
     try:
         wait_for_gpus(cluster, HOST, 1)
@@ -83,6 +89,11 @@ def told(user: User, where: str, pod: str) -> str:
 
 def test_a_job_of_three_phases_has_the_gpu_in_its_second_one_alone(installed: User, gpu: Gpu) -> None:
     """The example: denied, opened, denied."""
+    run_three_phases(installed, gpu)
+
+
+def run_three_phases(installed: User, gpu: Gpu) -> None:
+    """Run the example: denied, opened, denied."""
     with place(installed, "phases") as where:
         applied = installed.apply(score(HOST, gpu, "default"), "-n", where)
         assert applied.returncode == 0, applied.stderr
