@@ -52,7 +52,7 @@ demo-gpu: .venv/ready packages cluster-build ## two jobs borrow one GPU in a clu
 	@$(BIN)/python -m tests.cluster.demo_gpu
 
 soak-attach: .venv/ready ## 10,000 attaches and detaches under opens that may not fail, on each engine: five minutes, as root
-	PODSLA_ATTACH_CYCLES=10000 $(BIN)/pytest -s tests/attach/node/test_soak.py
+	PODSLA_ATTACH_CYCLES=10000 $(BIN)/pytest -s tests/attach/node/test_soak.py tests/attach/node/test_systemd.py -k "test_soak or reloads_all_the_time"
 
 soak-reload: PROFILE := control-plane+host+vm
 soak-reload: .venv/ready packages cluster-build ## 1,000 attaches and detaches on the virtual node while its systemd reloads: fifteen hours, as root

@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.attach import bench_attach
+from bench.drift import bench_drift
 from bench.golang import build
 from bench.idle import bench_idle
 from bench.tls import bench_memory, bench_tls
@@ -39,7 +40,7 @@ from webhook.metrics import PrometheusRecorder
 
 Row: TypeAlias = tuple[str, str, str, str]
 COLUMNS: Final = ("what", "median", "least", "note")
-PARTS: Final = ("decision", "process", "tls", "memory", "attach", "idle")
+PARTS: Final = ("decision", "process", "tls", "memory", "attach", "drift", "idle")
 ROUNDS: Final = 40
 CALLS: Final = 100
 TODAY: Final = date(2026, 11, 23)
@@ -221,6 +222,7 @@ def parts() -> dict[str, Callable[[], Iterator[Row]]]:
         "tls": lambda: bench_tls(review(), _go()),
         "memory": lambda: bench_memory(review()),
         "attach": bench_attach,
+        "drift": bench_drift,
         "idle": bench_idle,
     }
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,11 +19,13 @@ import click
 from bench.cluster.stand import Stand, apply_catalogs, facts, stand
 from catalog.load import SHIPPED_CATALOG
 from kube.api import ApiError, Resource
-from kube.kinds import NAMESPACES, PODS, SPEC_CATALOGS
+from kube.kinds import NAMESPACES, NODES, PODS, SPEC_CATALOGS
 from podsla.output import note, print_json, print_table, say
 from tests.builders import container, template
+from tests.cluster import binaries
 from tests.cluster.install import PODSLA, kubectl
 from tests.cluster.nodes import DAEMONS
+from tests.controller.bad_asks import BAD_ASKS, answer, make_room
 
 BAR_S: Final = 2.0
 DEPLOYMENTS: Final = Resource("apps/v1", "deployments")
@@ -30,6 +33,9 @@ THERE: Final = "bench"
 TENTHS: Final = {"batch": 3, "general": 5, "high-frequency": 1, "net-intensive": 1}  # of the pods, by class
 EDIT: Final = ("pps: 1600000", "pps: 1500000")  # in the sizes: what a new edition of published figures looks like
 EDITS: Final = 20
+ASKED: Final = "bench-asks"
+ASKS: Final = 10  # of each kind
+ACCOUNTS: Final = Resource("v1", "serviceaccounts")
 _COMPILED: Final = {"PYTHONDONTWRITEBYTECODE": ""}  # as pip leaves what it installs
 _DEADLINE_S: Final = 180.0
 _ASK_EVERY_S: Final = 2.0
@@ -54,9 +60,9 @@ class Took:
 def main(nodes: int, pods: int, runs: int, output: str) -> None:
     """Bring up a cluster of simulated nodes, fill it with pods, and time the commands that read it.
 
-    Then wrong edits are applied, and it is timed how soon the controller says so.
+    Then wrong edits are applied, and bad asks for GPUs, and it is timed how soon each is told so.
 
-    It ends with 1 if a command did not end as it should, or a median is above its bar.
+    It ends with 1 if a command did not end as it should, a median is above its bar, or a bad ask was told too late.
     """
     with stand("bench-commands", f"control-plane+kwok={nodes}") as cluster:
         apply_catalogs(cluster)
@@ -68,13 +74,13 @@ def main(nodes: int, pods: int, runs: int, output: str) -> None:
         env = {**os.environ, "KUBECONFIG": str(cluster.cluster.kubeconfig), **_COMPILED}
         settle(env)
         found = measure(env, commands, runs)
-        told = tell(cluster)
+        told, refused = tell(cluster), refuse(cluster)
         said = {**facts(cluster), "nodes": str(nodes), "pods": str(sum(1 for _ in cluster.api.list(PODS)))}
     if output == "json":
-        print_json({"facts": said, "commands": [asdict(took) for took in found], "edits_s": told})
+        print_json({"facts": said, "commands": [asdict(took) for took in found], "edits_s": told, "asks_s": refused})
     else:
-        print_report(said, found, told)
-    if max(statistics.median(told), *(took.wall_s for took in found)) > BAR_S:
+        print_report(said, found, told, refused)
+    if max(statistics.median(told), *map(max, refused.values()), *(took.wall_s for took in found)) > BAR_S:
         raise click.exceptions.Exit(1)
 
 
@@ -228,7 +234,31 @@ def refused(stand: Stand, problem: str) -> bool:
     return any(repr(problem) in one["message"] for one in said)
 
 
-def print_report(said: dict[str, str], found: Sequence[Took], told: Sequence[float]) -> None:
+def refuse(stand: Stand) -> dict[str, list[float]]:
+    """Apply each bad ask for a GPU; how long each takes from the start of `kubectl apply` to its reason, in seconds."""
+    note(f"{len(BAD_ASKS) * ASKS} bad asks for a GPU", style="dim")
+    stand.api.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": ASKED}})
+    until(lambda: stand.api.get(ACCOUNTS, "default", ASKED) is not None, f"namespace {ASKED} has its service account")
+    make_room(stand.api, ASKED, next(iter(stand.api.list(NODES)))["metadata"]["name"])
+    env = {**os.environ, "KUBECONFIG": str(stand.cluster.kubeconfig)}
+
+    def apply(*arguments: str, text: str) -> subprocess.CompletedProcess[str]:
+        argv = [str(binaries.find("kubectl")), *arguments]
+        return subprocess.run(argv, env=env, input=text, capture_output=True, text=True, check=False)
+
+    took_s: dict[str, list[float]] = {what: [] for what in BAD_ASKS}
+    for number, (what, ask) in product(range(ASKS), BAD_ASKS.items()):
+        started_s = time.monotonic()
+        said = answer(ask, f"-{number}", stand.api, ASKED, apply)
+        took_s[what].append(time.monotonic() - started_s)
+        if ask.reason not in said or ask.said not in said:
+            raise click.ClickException(f"{what} was told {said!r}, and should be {ask.reason}: {ask.said}")
+    return took_s
+
+
+def print_report(
+    said: dict[str, str], found: Sequence[Took], told: Sequence[float], refused: dict[str, list[float]]
+) -> None:
     """Everything, for people."""
     for key, text in said.items():
         say(f"{key}: {text}")
@@ -241,6 +271,10 @@ def print_report(said: dict[str, str], found: Sequence[Took], told: Sequence[flo
     say()
     say(f"{len(told)} wrong edits, from the end of `kubectl apply` to the controller's word in the status: "
         f"median {statistics.median(told):.2f} s, longest {max(told):.2f} s, bar {BAR_S:g} s")  # fmt: skip
+    say()
+    asks = [(what, f"{statistics.median(each):.2f} s", f"{max(each):.2f} s", f"{BAR_S:g} s")
+            for what, each in refused.items()]  # fmt: skip
+    print_table((f"told of, {ASKS} times each", "median", "longest", "bar"), asks)
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def _watch(world: RealWorld, here: Machine, version: CgroupVersion) -> Row:
         attachment(f"u{number}", containers[-1 - number].target, f"GPU-{number}")
         for number in range(len(world.devices))
     ]
-    with _agent(version, [*files, "--desired", str(write_desired(here.folder, *lent))], here.folder / "log") as pid:
+    with run_agent(version, [*files, "--desired", str(write_desired(here.folder, *lent))], here.folder / "log") as pid:
         for number, device in enumerate(world.devices):
             container = containers[-1 - number]
             eventually(lambda it=container, at=device.path: it.opens(at) == 0, f"{device.path} is attached")  # type: ignore[misc]
@@ -94,8 +94,8 @@ def _in_cluster(world: RealWorld, here: Machine, version: CgroupVersion) -> Row:
         config = folder / "config"
         config.write_text(kubeconfig({"here": f"http://127.0.0.1:{server.server_port}"}))
         reach = ["--kubeconfig", str(config), "--node", NODE, "--kubelet-socket", str(socket)]
-        options = [*files, *reach, "--every", "2"]  # as the DaemonSet has it
-        with _agent(version, options, folder / "log") as pid:
+        options = [*files, *reach, "--every", "1.5"]  # as the DaemonSet has it
+        with run_agent(version, options, folder / "log") as pid:
             eventually(lambda: web.opens(device.path) == 0, f"{device.path} is attached")
             share = _share(pid)
             child = sum(resident_mib(one) for one in [*tree(pid)][1:])
@@ -143,7 +143,7 @@ class _Lists(JsonHandler, BaseHTTPRequestHandler):
 
 
 @contextmanager
-def _agent(version: CgroupVersion, options: list[str], log: Path) -> Iterator[int]:
+def run_agent(version: CgroupVersion, options: list[str], log: Path) -> Iterator[int]:
     """Run an agent; its process is the one that is started, for each program on the way becomes the next."""
     command = in_version(version, [*PODSLA, "agent", "--watch", *options])
     with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=out) as agent:

@@ -3,11 +3,16 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 COLUMNS: Final = 3
 WIDTH, HEIGHT = 8, 7
 _LED: Final = "and on (pod) (podsla_controller_leading == 1)"  # who led before keeps what it saw last
+_COLOURS: Final = {"timeseries": {}, "state-timeline": {"color": {"mode": "palette-classic"}}}
+_OPTIONS: Final = {
+    "timeseries": {},
+    "state-timeline": {"options": {"showValue": "never", "legend": {"showLegend": False}}},
+}
 _SOURCE: Final = {"type": "prometheus", "uid": "${source}"}
 
 
@@ -19,11 +24,13 @@ class Panel:
     Attributes:
         queries: PromQL, and how a series is called in the legend.
         unit: As Grafana names it.
+        kind: Of a timeline, each series is a row with a bar for as long as there is one.
     """
 
     title: str
     queries: Sequence[tuple[str, str]]
     unit: str = "short"
+    kind: Literal["timeseries", "state-timeline"] = "timeseries"
 
 
 def _rate(by: str, metric: str) -> str:
@@ -74,6 +81,11 @@ PANELS: Final = (
           [(f"max by (namespace) (rate(podsla_gpu_held_seconds[$__rate_interval]) {_LED})", "{{namespace}}")]),
     Panel("How many GPU-minutes has each held today?",
           [(f"max by (namespace) (podsla_gpu_held_seconds {_LED}) / 60", "{{namespace}}")]),
+    Panel("What are GPUs for?",
+          [(_rate("use", "podsla_gpu_use_seconds_total"), "{{use}}")]),
+    Panel("Who has which GPU?",
+          [(f"max by (node, gpu, namespace) (podsla_gpu_lent {_LED})", "{{node}} {{gpu}}: {{namespace}}")],
+          kind="state-timeline"),
     Panel("How long did they wait for it?", [(_time(0.5, "podsla_gpu_wait_seconds"), "one in two"),
                                              (_time(0.99, "podsla_gpu_wait_seconds"), "one in a hundred")], "s"),
     Panel("How long does a step of the agent take?",
@@ -123,10 +135,11 @@ def _panels() -> Iterator[dict[str, Any]]:
         yield {
             "id": number + 1,
             "title": panel.title,
-            "type": "timeseries",
+            "type": panel.kind,
             "datasource": _SOURCE,
             "gridPos": {"x": column * WIDTH, "y": row * HEIGHT, "w": WIDTH, "h": HEIGHT},
-            "fieldConfig": {"defaults": {"unit": panel.unit, "min": 0}, "overrides": []},
+            "fieldConfig": {"defaults": {"unit": panel.unit, "min": 0, **_COLOURS[panel.kind]}, "overrides": []},
+            **_OPTIONS[panel.kind],
             "targets": [
                 {"refId": "ABC"[index], "datasource": _SOURCE, "expr": expression, "legendFormat": legend}
                 for index, (expression, legend) in enumerate(panel.queries)

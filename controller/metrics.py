@@ -64,6 +64,14 @@ class Metrics:
             "podsla_gpu_held_seconds", "GPU-seconds that a namespace has held since midnight, UTC.",
             ["namespace"], registry=registry,
         )  # fmt: skip
+        self._uses = Counter(
+            "podsla_gpu_use_seconds", "GPU-seconds that this process saw while it led, by what the GPU was for.",
+            ["use"], registry=registry,
+        )  # fmt: skip
+        self._lent = Gauge(
+            "podsla_gpu_lent", "1 while an attachment of this namespace has this GPU.", ["node", "gpu", "namespace"],
+            registry=registry,
+        )  # fmt: skip
         self._expiry = Gauge(
             "podsla_certificate_expiry_timestamp_seconds",
             "When a certificate ends.",
@@ -130,6 +138,17 @@ class Metrics:
         """Note how many GPUs are kept ready, and how many more are to be."""
         self._warm.labels("ready").set(ready)
         self._warm.labels("waiting").set(waiting)
+
+    def gpu_uses(self, each_s: Mapping[str, float]) -> None:
+        """Count GPU-seconds by what the GPU was for."""
+        for use, one_s in each_s.items():
+            self._uses.labels(use).inc(one_s)
+
+    def lent(self, holdings: Iterable[tuple[str, str, str]]) -> None:
+        """Note who has which GPU now: its node, its UUID and the namespace."""
+        self._lent.clear()
+        for holding in holdings:
+            self._lent.labels(*holding).set(1)
 
     def expiry(self, certificate: str, timestamp_s: float) -> None:
         """Note when a certificate ends, in seconds since 1970."""

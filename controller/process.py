@@ -15,6 +15,7 @@ from controller.attachments import Attachments
 from controller.capacity import Capacity
 from controller.catalogs import Catalogs
 from controller.certificates import Certificates
+from controller.meter import Meter
 from controller.metrics import Metrics
 from controller.overlays import Overlays
 from controller.serving import Serving
@@ -61,6 +62,7 @@ def reconcilers(world: World, metrics: Metrics) -> list[Task]:
     catalogs = Catalogs(world, metrics, serving)
     capacity = Capacity(world, metrics, serving)
     attachments = Attachments(world, metrics, serving)
+    meter = Meter(world, metrics, serving, attachments)
     unsized = UnsizedPods(world, metrics)
     return [
         Task("certificates", Certificates(world, metrics).reconcile),
@@ -71,6 +73,7 @@ def reconcilers(world: World, metrics: Metrics) -> list[Task]:
         Task("startup", Startup(world, capacity).reconcile),
         Task("attachments", attachments.reconcile, lambda: attachments.due_s, hurries=True, forget=attachments.forget),
         Task("warm", Warm(world, metrics, serving, attachments).reconcile),
+        Task("meter", meter.reconcile, forget=meter.forget),
         Task("overlays", Overlays(world, serving).reconcile),
         Task("unsized", unsized.reconcile),
         Task("usage", Usage(world, metrics, catalogs, capacity, unsized).reconcile),

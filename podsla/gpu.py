@@ -52,6 +52,7 @@ Object = Mapping[str, Any]
 
 GROUP = "podsla.io/v1beta1"
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+MOUNTS = "/proc/self/mountinfo"
 DEVICES = "/dev/nvidia[0-9]*"  # the nodes of GPUs in a container; those of a test, by the environment
 CALL_S = 10.0
 WATCH_S = 60
@@ -145,10 +146,14 @@ class State:
     Attributes:
         word: Waiting, Attached, Revoked, Failed, Released; Revoked is any way in which access goes or went.
         uuids: The devices.
+        container: The one that it is for; "" where nothing says it yet.
     """
 
-    def __init__(self, word: str, reason: str, message: str, uuids: tuple[str, ...] = (), queue: int = 0) -> None:
+    def __init__(
+        self, word: str, reason: str, message: str, uuids: tuple[str, ...] = (), queue: int = 0, container: str = ""
+    ) -> None:
         self.word, self.reason, self.message, self.uuids, self.queue = word, reason, message, uuids, queue
+        self.container = container
 
 
 def read_state(thing: Object) -> State:
@@ -165,7 +170,7 @@ def read_state(thing: Object) -> State:
     if "deletionTimestamp" in (thing.get("metadata") or {}):
         return State("Revoked", "Deleted", "the attachment was deleted", uuids)
     if "Attached" in true:
-        return State("Attached", "Attached", found["Attached"].get("message", ""), uuids)
+        return State("Attached", "Attached", found["Attached"].get("message", ""), uuids, 0, target_of(thing)[2])
     waits = found.get("Attached" if "Reserved" in true else "Reserved", {})
     queue = int(status.get("queuePosition") or 0)
     return State("Waiting", waits.get("reason", "Pending"), waits.get("message", "nobody has looked at it yet"),
@@ -191,6 +196,20 @@ def read_claims(token: str) -> dict[str, str]:
         return {"namespace": bound["namespace"], "name": bound["pod"]["name"], "uid": bound["pod"]["uid"]}
     except (LookupError, TypeError, ValueError):
         return {}
+
+
+def container_in(mountinfo: str, uid: str) -> str:
+    """
+    Name the container of a pod, by its UID, that has these mounts; "" where none of them says it.
+
+    The kubelet mounts the file of a container's last words, by default /dev/termination-log, from
+    …/pods/UID/containers/NAME/ID.
+    """
+    for line in mountinfo.splitlines():
+        parts = line.split(" ")[3].split("/")
+        if uid and parts[-5:-3] == ["pods", uid] and parts[-3] == "containers":
+            return parts[-2]
+    return ""
 
 
 # ---- the API server
@@ -323,7 +342,16 @@ def may_pass(error: Refused) -> bool:
     return error.status in (0, 410, 429) or error.status >= 500
 
 
-# ---- what this process has open
+# ---- what this process has open, and where it runs
+
+
+def own_container(uid: str) -> str:
+    """Name the container of a pod in which this process runs; "" where nothing says it for sure."""
+    try:
+        with open(MOUNTS, encoding="utf-8", errors="replace") as file:
+            return container_in(file.read(), uid)
+    except OSError:
+        return ""
 
 
 def nodes_there() -> frozenset[str]:
@@ -462,6 +490,11 @@ class Borrow:
             raise
         after = nodes_there()
         self._numbers = numbers_of(after - before or after)
+        if not self._spec.get("container") and not after - before:
+            message = (
+                "%s has its GPU in container %s, the pod's usual one; if this is another, say which: container=, -c"
+            )
+            _log.warning(message + " or the variable CONTAINER_NAME", self.name, self._state.container or "?")
         threading.Thread(target=self._renew, name="podsla-gpu-renew", daemon=True).start()
         return self
 
@@ -476,6 +509,8 @@ class Borrow:
                 if not self._pod.name:
                     self._pod = self._api.pod()
                     self.name = self.name or name_of(self._pod.name, self._letters)
+                if not self._spec.get("container") and (own := own_container(self._pod.uid)):
+                    self._spec["container"] = own
                 self._ask(again=pause_s != BACK_OFF_S[0])
             except Refused as error:
                 if not may_pass(error) or time.monotonic() + pause_s > end_s or _cancelled.get().wait(pause_s):
@@ -813,7 +848,8 @@ def borrow(
     Args:
         timeout: Seconds to wait for them.
         models: Any of these; none: whatever there is.
-        container: Which container of the pod this is; default: CONTAINER_NAME, else the pod's usual one.
+        container: Which container of the pod this is; default: CONTAINER_NAME, else the one in which this
+            process runs, where the kubelet's mounts say it, else the pod's usual one.
         lease: Seconds after which they go where this process is gone; it is renewed while this process lives.
         grace: Seconds that a child has to end when they are taken back.
         policy: What becomes of processes that keep them open after that: "Wait" or "Terminate".

@@ -2,10 +2,11 @@
 Who held which GPU when: attachments → lanes of spans → text, SVG, HTML or plain values. Pure.
 
 An attachment's own status is enough: when it was created, attached, began to drain, ended. It is read as long as the
-object stays, `ttlSecondsAfterFinished` after its end.
+object stays, `ttlSecondsAfterFinished` after its end. One that ended before it had a GPU is counted, and not drawn.
 """
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -30,6 +31,13 @@ class Use(StrEnum):
     OVERDUE = "overdue"
     QUARANTINED = "quarantined"
     WAITING = "waiting"
+
+
+_ENDINGS: Final = (
+    (Type.DRAINING, Use.DRAINING),
+    (Type.OVERDUE, Use.OVERDUE),
+    (Type.QUARANTINED, Use.QUARANTINED),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +71,25 @@ class Who:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """What is drawn: lanes between two times, and whose they are."""
+    """
+    What is drawn: lanes between two times, and whose they are.
+
+    Attributes:
+        without: How many ended before they had a GPU, by reason, sorted.
+    """
 
     begin_s: float
     end_s: float
     lanes: tuple[Lane, ...]
     whose: tuple[Who, ...]
+    without: Mapping[str, int]
 
 
 def lay_out(attachments: Iterable[Attachment], begin_s: float, now_s: float) -> Timeline:
     """Lay out what happened from *begin_s* to *now_s*; what was over before is left out."""
-    there = [one for one in attachments if (one.finished_s or now_s) > begin_s]
+    recent = [one for one in attachments if (one.finished_s or now_s) > begin_s]
+    without = Counter(_end_of(one) for one in recent if _had_none(one))
+    there = [one for one in recent if not _had_none(one)]
     there.sort(key=lambda one: (one.created_s, one.namespace, one.name))
     lanes: dict[str, list[Span]] = {}
     whose = []
@@ -91,7 +107,16 @@ def lay_out(attachments: Iterable[Attachment], begin_s: float, now_s: float) -> 
     ordered = tuple(
         Lane(title, tuple(sorted(spans, key=lambda span: span.begin_s))) for title, spans in sorted(lanes.items())
     )
-    return Timeline(max(begin_s, min(first_s, now_s - 1)), now_s, ordered, tuple(whose))
+    return Timeline(max(begin_s, min(first_s, now_s - 1)), now_s, ordered, tuple(whose), dict(sorted(without.items())))
+
+
+def _had_none(one: Attachment) -> bool:
+    return one.is_finished and one.status.attached_s is None
+
+
+def _end_of(one: Attachment) -> str:
+    kind = Type.FAILED if one.status.has(Type.FAILED) else Type.RELEASED
+    return str(one.status.condition(kind).get("reason", kind.value))
 
 
 def _spans(one: Attachment, who: int, now_s: float) -> list[Span]:
@@ -99,20 +124,26 @@ def _spans(one: Attachment, who: int, now_s: float) -> list[Span]:
     end_s = min(one.finished_s or now_s, now_s)
     marks = [(one.created_s, Use.WAITING)]
     if one.status.attached_s is not None:
-        marks.append((one.status.attached_s, Use.HELD))
-        for kind, use in (
-            (Type.DRAINING, Use.DRAINING),
-            (Type.OVERDUE, Use.OVERDUE),
-            (Type.QUARANTINED, Use.QUARANTINED),
-        ):
-            if one.status.has(kind):
-                marks.append((_since(one, kind), use))
+        marks += [(one.status.attached_s, Use.HELD), *_endings(one)]
     begins = [begin for begin, _ in marks[1:]]
     return [
         Span(begin, min(max(after, begin), end_s), use, who)
         for (begin, use), after in zip(marks, [*begins, end_s], strict=True)
         if begin <= end_s
     ]
+
+
+def _endings(one: Attachment) -> Iterator[tuple[float, Use]]:
+    """Say since when it was asked back, and what came of that; of a condition that is over, its end alone is known."""
+    asked = one.status.condition(Type.ATTACHED).get("status") == "False"
+    before_s = _since(one, Type.ATTACHED) if asked else None
+    for kind, use in _ENDINGS:
+        if one.status.has(kind):
+            yield _since(one, kind), use
+        elif one.status.condition(kind):
+            if before_s is not None:
+                yield before_s, use
+            before_s = _since(one, kind)
 
 
 def _since(one: Attachment, kind: Type) -> float:
@@ -139,7 +170,7 @@ def render_text(line: Timeline, columns: int) -> list[str]:
     end, "?" is quarantined, "~" waits.
     """
     if not line.lanes:
-        return ["nobody held a GPU, and nobody waits for one"]
+        return ["nobody held a GPU, and nobody waits for one", *_told(line)]
     margin = max(len(lane.title) for lane in line.lanes) + 2
     left, right = clock(line.begin_s), clock(line.end_s)
     head = " " * margin + left + right.rjust(columns - len(left))
@@ -148,7 +179,13 @@ def render_text(line: Timeline, columns: int) -> list[str]:
         f"{letter(number)}  {who.name}  pod {who.pod}  waited {who.waited_s:.0f} s, held {who.held_s:.0f} s  {who.use}"
         for number, who in enumerate(line.whose)
     ]
-    return [head, *rows, "", *legend]
+    return [head, *rows, "", *legend, *_told(line)]
+
+
+def _told(line: Timeline) -> list[str]:
+    """Count those that ended before they had a GPU, in a line at most."""
+    each = ", ".join(f"{reason} {count}" for reason, count in line.without.items())
+    return [f"{sum(line.without.values())} ended before they had a GPU: {each}"] if each else []
 
 
 def _row(lane: Lane, line: Timeline, columns: int) -> str:
@@ -212,10 +249,11 @@ def render_html(line: Timeline) -> str:
         f"<td>{who.held_s:.0f} s</td><td>{escape(who.use)}</td></tr>\n"
         for who in line.whose
     )
+    told = "".join(f"<p>{escape(text)}</p>\n" for text in _told(line))
     head = "<tr><th>attachment</th><th>pod</th><th>waited</th><th>held</th><th>state</th></tr>\n"
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Who held which GPU when</title></head>\n'
-        f"<body>\n{render_svg(line)}<table>\n{head}{cells}</table>\n</body></html>\n"
+        f"<body>\n{render_svg(line)}<table>\n{head}{cells}</table>\n{told}</body></html>\n"
     )
 
 
@@ -237,6 +275,7 @@ def dump(line: Timeline) -> dict[str, Any]:
             }
             for w in line.whose
         ],
+        "endedWithoutGPU": dict(line.without),
     }
 
 

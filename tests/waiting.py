@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(condition: Callable[[], T], what: str = "", timeout_s: float = 30.0) -> T:
+def eventually(condition: Callable[[], T], what: str = "", timeout_s: float = 30.0, every_s: float = 0.05) -> T:
     """
     Ask *condition* until it is true.
 
@@ -22,5 +22,5 @@ def eventually(condition: Callable[[], T], what: str = "", timeout_s: float = 30
                 return found
         except (AssertionError, LookupError, OSError, TypeError) as error:
             last = error
-        time.sleep(0.05)
+        time.sleep(every_s)
     raise AssertionError(f"{what or 'the condition'} did not hold within {timeout_s:g} s") from last

@@ -28,7 +28,8 @@ def ask_options(command: F) -> F:
     """What is asked of an attachment."""
     for option in reversed(
         [
-            click.option("-c", "--container", metavar="NAME", default="", help="Of the pod. Default: its usual one."),
+            click.option("-c", "--container", metavar="NAME", default="",
+                         help="Of the pod. Default: its usual one; to run in a pod: the one that runs it."),
             click.option("--count", type=click.IntRange(1, 16), default=1, show_default=True, help="How many GPUs."),
             click.option("--model", "models", metavar="NAME", multiple=True, help="Any of these; repeat it."),
             click.option("--resource", default="nvidia.com/gpu", show_default=True, help="Or a MIG profile's."),
@@ -214,6 +215,7 @@ def run_command(
 ) -> None:  # fmt: skip
     """Run a command with a GPU, in the pod that this runs in, and give the GPU back when it ends.
 
+    It is for the container that this runs in, which the kubelet's mounts name; where they do not, say it with -c.
     The command has CUDA_VISIBLE_DEVICES and NVIDIA_VISIBLE_DEVICES set. The lease is renewed while it runs. It gets the
     signals that come; its exit code is passed on, 128 and the signal's number where one killed it. Where this process
     is killed, the lease ends the attachment.

@@ -14,6 +14,7 @@ from attach.inventory import HEALTH_EVERY_S, NullInventory, NvidiaInventory, Sta
 from attach.model import DeviceNode, Gpu
 from attach.nvml import NOT_INSTALLED
 from catalog.problems import InvalidError
+from tests.cluster.gpus import listed
 from tests.waiting import eventually
 
 HEAD = "apiVersion: podsla.io/v1beta1\nkind: NodeInventory\ngpus:\n"
@@ -266,6 +267,13 @@ def test_an_nvml_that_fails_is_no_empty_node(driver: Driver) -> None:
 def test_a_driver_that_is_gone_is_no_empty_node(tmp_path: Path) -> None:
     with pytest.raises(Unknown):
         NvidiaInventory(tmp_path).gpus()
+
+
+def test_a_file_can_name_what_the_driver_lists(driver: Driver, tmp_path: Path) -> None:
+    """So that a cluster of tests lends the real GPUs of its node."""
+    found = driver().gpus()
+    assert found[0].companions, "without those no GPU opens"
+    assert static(tmp_path, HEAD + "  " + json.dumps([listed(gpu) for gpu in found])).gpus() == found
 
 
 def test_the_inventory_is_the_file_else_the_driver_else_none(driver: Driver, tmp_path: Path) -> None:

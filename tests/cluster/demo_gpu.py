@@ -10,7 +10,7 @@ from typing import Any, Final
 import yaml
 
 from tests.cluster import lifecycle
-from tests.cluster.gpus import lend_here
+from tests.cluster.gpus import lend_here, nvidia_gpus
 from tests.cluster.install import PODSLA, ROOT, install, kubectl
 from tests.cluster.nodeconfig import HOST
 from tests.cluster.profile import parse_profile
@@ -38,10 +38,11 @@ def demonstrate() -> None:
         cluster = lifecycle.up(NAME, parse_profile("control-plane+host"), report)
         report("podsla")
         install(cluster)
-        lend_here(cluster, 1, report)
+        lend_here(cluster, 1, report, real=True)
         kubectl(cluster, "delete", "-f", str(PHASES), "--ignore-not-found")
         kubectl(cluster, "delete", "gpuattachments", "--all", "--timeout=60s")
-        title(f"two jobs, each with a phase that needs a GPU; node {HOST} has one, for which a device stands")
+        what = "of NVIDIA's" if nvidia_gpus() else "for which a device stands"
+        title(f"two jobs, each with a phase that needs a GPU; node {HOST} has one, {what}")
         print(f"$ kubectl apply -f {PHASES.relative_to(ROOT)}", flush=True)
         print(kubectl(cluster, "apply", "-f", str(PHASES)), end="", flush=True)
         title("one has it, the other waits")

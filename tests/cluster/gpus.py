@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from attach.inventory import open_inventory
+from attach.model import DeviceNode, Gpu
 from tests.attach.node.world import CANDIDATES
 from tests.cluster import host, vm
 from tests.cluster.archives import PODSLA
@@ -69,21 +71,45 @@ def stand_ins(node: str) -> list[dict[str, Any]]:
     return [{**gpu, "path": f"/dev/gpu{number}"} for number, gpu in enumerate(opening)]
 
 
-def install_gpus(cluster: Cluster, gpus: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    """Start device plugin and agent on these nodes."""
+def nvidia_gpus() -> list[dict[str, Any]]:
+    """Name the GPUs of this machine's NVIDIA driver, as an inventory does: whole and healthy ones; none without it."""
+    found = open_inventory(None).gpus()
+    return [listed(gpu) for gpu in found if gpu.uuid.startswith("GPU-") and not gpu.unhealthy]
+
+
+def listed(gpu: Gpu) -> dict[str, Any]:
+    """Write a GPU as an inventory lists it."""
+
+    def numbers(node: DeviceNode) -> dict[str, Any]:
+        return {"path": node.path, "major": node.major, "minor": node.minor}
+
+    companions = {"companions": [numbers(node) for node in gpu.companions]} if gpu.companions else {}
+    return {"uuid": gpu.uuid, **numbers(gpu.node), **companions}
+
+
+def install_gpus(cluster: Cluster, gpus: Mapping[str, Sequence[Mapping[str, Any]]], *, dying: bool = False) -> None:
+    """
+    Start device plugin and agent on these nodes.
+
+    Args:
+        dying: The agent heeds the orders of `dying_agent`.
+    """
     for node in gpus:
         kubectl(cluster, "label", "node", node, f"{LABEL}=true", f"{MODEL}=Tesla-T4", "--overwrite")
-    kubectl(cluster, "apply", "--server-side", "-k", str(_overlay(cluster, gpus)))
+    kubectl(cluster, "apply", "--server-side", "-k", str(_overlay(cluster, gpus, dying=dying)))
 
 
-def lend_here(cluster: Cluster, count: int, report: Callable[[str], None]) -> None:
+def lend_here(cluster: Cluster, count: int, report: Callable[[str], None], *, real: bool = False) -> None:
     """
-    Give this machine, a node, so many stand-in GPUs, with an agent and a class whose pods may borrow them.
+    Give this machine, a node, so many GPUs, with an agent and a class whose pods may borrow them.
+
+    They are NVIDIA's where it has as many and *real* asks for them, and stand-ins elsewhere.
 
     Raises:
         ClusterError: It has fewer devices that can stand for one.
     """
-    gpus = stand_ins(HOST)
+    gpus = nvidia_gpus() if real else []
+    gpus = gpus if len(gpus) >= count else stand_ins(HOST)
     if len(gpus) < count:
         raise ClusterError(f"this machine has {len(gpus)} devices that can stand for a GPU, and {count} are asked")
     report("a catalogue of it, a device plugin, and the agent on the node")
@@ -121,13 +147,14 @@ def remove_gpus(cluster: Cluster) -> None:
     kubectl(cluster, "label", "node", "--all", f"{LABEL}-", f"{MODEL}-")
 
 
-def _overlay(cluster: Cluster, gpus: Mapping[str, Sequence[Mapping[str, Any]]]) -> Path:
+def _overlay(cluster: Cluster, gpus: Mapping[str, Sequence[Mapping[str, Any]]], *, dying: bool) -> Path:
     """Write a kustomization over the component: the inventory from a file, and the plugin that agrees with it."""
     folder = cluster.folder / "gpus"
     folder.mkdir(exist_ok=True)
     kind = {"apiVersion": "podsla.io/v1beta1", "kind": "NodeInventory"}
     files = {f"{node}.yaml": json.dumps({**kind, "gpus": list(listed)}) for node, listed in gpus.items()}
     files |= {name: (Path(__file__).parent / name).read_text() for name in ("deviceplugin.py", "dradriver.py")}
+    files["sitecustomize.py"] = (Path(__file__).parent / "dying_agent.py").read_text()
     config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": INVENTORY, "namespace": AGENTS}}
     (folder / "config.json").write_text(json.dumps({**config, "data": files}))
     (folder / "plugin.json").write_text(json.dumps(_plugin()))
@@ -146,6 +173,9 @@ def _overlay(cluster: Cluster, gpus: Mapping[str, Sequence[Mapping[str, Any]]]) 
         {"op": "replace", "path": "/spec/template/spec/volumes/2/hostPath/path", "value": str(STATE)},
         {"op": "replace", "path": "/spec/template/spec/volumes/3/hostPath/path", "value": str(METRICS)},
     ]
+    if dying:
+        env = {"name": "PYTHONPATH", "value": "/gpus"}
+        patch.append({"op": "add", "path": "/spec/template/spec/containers/0/env/-", "value": env})
     body = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",

@@ -12,6 +12,7 @@ from typing import Any, Final
 from attach.api import Attachment, Condition, Type, merge_conditions, parse_attachment, render_time
 from controller.attachments import Attachments
 from controller.catalogs import Catalogs
+from controller.meter import Meter
 from controller.metrics import Metrics
 from controller.serving import Serving
 from controller.warm import Warm
@@ -187,7 +188,7 @@ def controlling(lending: Lending) -> Iterator[Metrics]:
     metrics = Metrics(lambda: True)
     serving = Serving(world)
     catalogs, attachments = Catalogs(world, metrics, serving), Attachments(world, metrics, serving)
-    warm = Warm(world, metrics, serving, attachments)
+    warm, meter = Warm(world, metrics, serving, attachments), Meter(world, metrics, serving, attachments)
     raised: list[Exception] = []
 
     def run() -> None:
@@ -199,6 +200,7 @@ def controlling(lending: Lending) -> Iterator[Metrics]:
                     catalogs.reconcile()
                     attachments.reconcile()
                     warm.reconcile()
+                    meter.reconcile()
                 except ApiError as error:
                     raised.append(error)
             stopped.wait(0.1)

@@ -44,6 +44,8 @@ def test_a_gpu_is_lent_to_one_after_the_other_and_taken_back(lending: Lending) -
         lending.ask("first", "a")
         first = lending.until("first", Type.ATTACHED)
         assert (first.status.node, first.status.container, first.owned) == (ONE, "worker", True)
+        has = {"node": ONE, "gpu": "GPU-1", "namespace": lending.namespace}
+        eventually(lambda: metrics.registry.get_sample_value("podsla_gpu_lent", has) == 1, "who has it is told")
         lending.ask("second", "b")
         second = lending.until_reason("second", "Queued")
         eventually(lambda: lending.read("second").status.queue_position == 1, "it is next")
@@ -57,6 +59,7 @@ def test_a_gpu_is_lent_to_one_after_the_other_and_taken_back(lending: Lending) -
         eventually(lambda: by_agent <= told(lending), "what the agent did is told, on both objects")
     assert agent.most == {ONE: 1}
     assert metrics.registry.get_sample_value("podsla_gpu_wait_seconds_count") == 2
+    assert metrics.registry.get_sample_value("podsla_gpu_use_seconds_total", {"use": "lent"})
     assert {("GPUAttachment", "Queued"), ("Pod", "Queued")} <= told(lending)
 
 

@@ -10,6 +10,7 @@ from attach.api import Type
 from attach.budget import KEY, LEDGER, day_of
 from kube.api import ApiError, PatchKind, Resource
 from kube.kinds import CONFIG_MAPS, DEVICE_CLASSES, EVENTS, GPU_ATTACHMENTS, PODS, SPEC_CATALOGS
+from tests.controller.bad_asks import BAD_ASKS, TAKEN, answer, make_room
 from tests.controller.borrowing import (
     GPUS,
     NONE,
@@ -142,6 +143,22 @@ def test_what_can_never_be_had_fails_with_its_reason_at_the_first_look(
     assert said in failed["message"]
     with controlling(lending):
         ended(lending, "bad", Type.FAILED, reason)
+
+
+def test_bad_input_is_refused_at_apply_or_told_by_a_condition_with_reason_and_sentence(lending: Lending) -> None:
+    """How soon is measured by `python -m bench.commands`, on the same table."""
+    make_room(lending.api, lending.namespace, ONE)
+    with controlling(lending):
+        for what, ask in BAD_ASKS.items():
+            said = answer(ask, "", lending.api, lending.namespace, lending.user.kubectl)
+            assert ask.reason in said, what
+            assert ask.said in said, what
+            stands = lending.api.get(GPU_ATTACHMENTS, ask.name, lending.namespace)
+            assert (stands is not None) == (ask.taken or ask.name == TAKEN), what
+        active = lending.read(TAKEN)
+        assert (active.spec.pod_name, active.is_finished) == ("pending", False), "the first of the name is as it was"
+        lending.api.delete(GPU_ATTACHMENTS, TAKEN, lending.namespace)
+        gone_for_good(lending, TAKEN)
 
 
 def test_what_only_drivers_have_is_left_to_the_scheduler(lending: Lending) -> None:

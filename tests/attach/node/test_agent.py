@@ -22,9 +22,8 @@ from attach.transitions import State
 from tests.attach.contract import found, held_by
 from tests.attach.node.agents import Agents, accesses, repairs
 from tests.attach.node.containers import in_version
+from tests.attach.node.drift import add, make_anew, rules_in
 from tests.attach.node.files import PODSLA, attachment, write_desired, write_inventory
-from tests.attach.node.test_rules2 import add
-from tests.attach.node.test_soak import rules_in
 from tests.attach.node.world import RealWorkload, RealWorld
 from tests.waiting import eventually
 
@@ -195,15 +194,6 @@ def rules(world: RealWorld, container: RealWorkload) -> list[list[bytes]]:
     """Read the rules of a container's cgroup, and of the one in it."""
     outer = found(world, container).cgroup
     return [rules_in(outer), rules_in(inner(outer))]
-
-
-def make_anew(cgroup: Cgroup, gpu: DeviceNode, runtimes: list[bytes]) -> None:
-    """Do what a runtime or a systemd does that loads its rule again."""
-    if cgroup.version is CgroupVersion.V1:
-        Path(cgroup.path, "devices.deny").write_text(f"c {gpu.major}:{gpu.minor} rw")
-    else:
-        (code,) = runtimes
-        add(cgroup, code)
 
 
 def points_of(world: RealWorld) -> set[str]:

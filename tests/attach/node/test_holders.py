@@ -13,7 +13,8 @@ from attach import devfilter
 from attach.errors import Unknown
 from attach.model import CgroupVersion, Container, DeviceNode, Holder
 from tests.attach.contract import attach, detach, found, held_by
-from tests.attach.node.test_rules2 import add, clear
+from tests.attach.node.drift import add
+from tests.attach.node.test_rules2 import clear
 from tests.attach.node.world import ZERO, RealWorkload, RealWorld
 from tests.waiting import eventually
 

@@ -19,12 +19,12 @@ from attach.rules2 import Rules2
 from tests.attach.contract import attach, detach, found
 from tests.attach.node.conftest import skip
 from tests.attach.node.containers import Machine, Runtime, hierarchies
+from tests.attach.node.drift import add
 from tests.attach.node.world import RealWorkload, RealWorld
 from tests.waiting import eventually
 
 SUBGROUP = "container"
-MAP_CREATE, ATTACH = 0, 8
-DEVICE, MULTI = 6, 2  # of attach types, and of flags
+MAP_CREATE = 0
 
 
 @pytest.fixture(params=["runc", "crun"])
@@ -49,12 +49,6 @@ def programs(cgroup: Cgroup) -> list[Program]:
 def _read(bpf: Bpf, number: int) -> Program:
     with bpf.opened(number) as fd:
         return bpf.read(fd)
-
-
-def add(cgroup: Cgroup, code: bytes, name: str = "") -> None:
-    """Attach a program beside those that are there, as a systemd that reloads does."""
-    with opened(cgroup) as fd, Bpf().loaded(code, name) as program:
-        call(ATTACH, struct.pack("<IIIII", fd, program, DEVICE, MULTI, 0), "attach a program")
 
 
 def clear(cgroup: Cgroup) -> None:

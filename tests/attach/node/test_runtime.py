@@ -16,8 +16,8 @@ from attach.rules2 import Rules2
 from tests.attach.contract import attach, detach, found
 from tests.attach.node.conftest import skip
 from tests.attach.node.containers import Machine, Runtime, hierarchies, in_version, new_target
+from tests.attach.node.drift import rules_in
 from tests.attach.node.files import PODSLA, attachment, write_desired, write_inventory
-from tests.attach.node.test_soak import rules_in
 from tests.attach.node.world import RealWorld
 
 

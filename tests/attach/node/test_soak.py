@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Final
 
 from attach.bpf import Bpf, call
-from attach.cgroupfs import opened
 from attach.devfilter import split
 from attach.journal import decode
-from attach.model import Access, Cgroup, CgroupVersion, DeviceNode
+from attach.model import Access, DeviceNode
 from attach.store import JOURNAL
 from tests.attach.contract import attach, detach, found
 from tests.attach.node.agents import Agents
+from tests.attach.node.drift import rules_in
 from tests.attach.node.world import RealWorld
 from tests.waiting import eventually
 
@@ -43,18 +43,6 @@ def programs_with(mark: DeviceNode) -> list[str]:
                     names.append(program.name)
         except FileNotFoundError:
             continue
-
-
-def rules_in(cgroup: Cgroup) -> list[bytes]:
-    """Read the rules as the kernel has them."""
-    if cgroup.version is CgroupVersion.V1:
-        return [Path(cgroup.path, "devices.list").read_bytes()]
-    bpf, found_ = Bpf(), list[bytes]()
-    with opened(cgroup) as fd:
-        for number in bpf.query(fd).numbers:
-            with bpf.opened(number) as program:
-                found_.append(bpf.read(program).code)
-    return found_
 
 
 def children() -> list[int]:

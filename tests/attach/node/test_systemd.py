@@ -4,7 +4,11 @@ import errno
 import os
 import stat
 import subprocess
+import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -23,6 +27,7 @@ from tests.attach.node.conftest import skip
 from tests.attach.node.containers import Machine, Workload, hierarchies, new_target
 from tests.attach.node.systemd import Systemd
 from tests.attach.node.test_rules2 import programs
+from tests.attach.node.test_soak import CYCLES
 from tests.attach.node.world import RealWorld, stand_ins
 from tests.waiting import eventually
 
@@ -182,6 +187,47 @@ def test_attaching_over_and_over_leaves_no_program_behind(systemd: Systemd) -> N
         rules.deny(container.cgroup, [gpu])
         assert web.ask(f"try {path}").error == errno.EPERM
     eventually(lambda: left_after(rules.deny, container) <= 4, "no program is left behind")
+
+
+def test_attaching_over_and_over_while_it_reloads_all_the_time(systemd: Systemd) -> None:
+    """
+    What it was told it gives, and gives it no more once it was told so: neither waits for a reload that is under way.
+
+    For a tenth of the cycles of the soak. Seen to fail where it is told nothing.
+    """
+    web, container = start(systemd)
+    gpu, path = stand_ins()[0], make_node(web)
+    cycles, rules, before = CYCLES // 10, SystemdRules(Rules2(), systemd.socket), systemd.listed(container)
+    seen = Counter[tuple[str, int]]()
+    with reloading(systemd) as reloads:
+        for _ in range(cycles):
+            rules.allow(container.cgroup, [gpu])
+            seen["attached", web.ask(f"try {path}").error] += 1
+            rules.deny(container.cgroup, [gpu])
+            seen["detached", web.ask(f"try {path}").error] += 1
+    print(f"{cycles} cycles beside {len(reloads)} reloads: {dict(seen)}")
+    assert seen == {("attached", 0): cycles, ("detached", errno.EPERM): cycles}
+    assert systemd.listed(container) == before
+    assert len(reloads) > 1
+
+
+@contextmanager
+def reloading(systemd: Systemd) -> Iterator[list[float]]:
+    """Have it make every rule anew, over and over; when it had."""
+    reloads, ended = list[float](), threading.Event()
+
+    def reload() -> None:
+        while not ended.is_set():
+            systemd.run("systemctl", "daemon-reload")
+            reloads.append(time.monotonic())
+
+    thread = threading.Thread(target=reload)
+    thread.start()
+    try:
+        yield reloads
+    finally:
+        ended.set()
+        thread.join()
 
 
 def test_a_scope_that_has_ended_is_gone_and_taking_back_is_no_error(systemd: Systemd) -> None:

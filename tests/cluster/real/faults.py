@@ -1,5 +1,6 @@
 """EDGE: what goes wrong in a real cluster, on purpose."""
 
+import json
 import os
 import random
 import signal
@@ -10,8 +11,11 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from kube.api import Object
-from tests.cluster import vm
+from tests.cluster import dying_agent, vm
 from tests.cluster.deviceplugin import FOLDER, UNHEALTHY
+from tests.cluster.gpus import METRICS
+from tests.cluster.install import NAMESPACE as SYSTEM
+from tests.cluster.install import kubectl
 from tests.cluster.processes import is_alive
 from tests.cluster.real.pods import wait_running
 from tests.cluster.state import Cluster, Process
@@ -19,6 +23,8 @@ from tests.system.user import User
 
 RELOADS_S: Final = 120.0
 SOON_S: Final = 1.5
+DEATHS: Final = Path(dying_agent.__file__).with_name("dying_controller.py")
+CONTROLLER: Final = "deployment/podsla-controller"
 
 
 class Strike(NamedTuple):
@@ -71,6 +77,59 @@ def killed_meanwhile() -> Iterator[None]:
         yield
     finally:
         killer.join()
+
+
+class Order(NamedTuple):
+    """What the agent of this machine was told; see `tests/cluster/dying_agent.py`."""
+
+    file: Path
+
+    @property
+    def obeyed(self) -> bool:
+        """Whether it has died."""
+        return not self.file.exists()
+
+
+@contextmanager
+def dying_at(number: int) -> Iterator[Order]:
+    """Have the agent of this machine die at the n-th moment from now; its kubelet starts it again."""
+    order = Order(METRICS / dying_agent.DIES_AT)
+    order.file.write_text(str(number))
+    try:
+        yield order
+    finally:
+        order.file.unlink(missing_ok=True)
+
+
+@contextmanager
+def clocks_ahead(seconds: float) -> Iterator[None]:
+    """Put the clocks of the agent of this machine forward; afterwards another one begins, by the machine's own."""
+    order = METRICS / dying_agent.AHEAD_S
+    order.write_text(str(seconds))
+    try:
+        yield
+    finally:
+        order.unlink()
+        kill_agent()
+
+
+@contextmanager
+def dying_controllers(cluster: Cluster) -> Iterator[None]:
+    """Have both controllers die after every write about attachments; see `tests/cluster/dying_controller.py`."""
+    mounts = [{"name": "dying", "mountPath": "/dying"}, {"name": "away", "mountPath": "/away"}]
+    container = {"name": "controller", "env": [{"name": "PYTHONPATH", "value": "/dying"}], "volumeMounts": mounts}
+    volumes = [{"name": "dying", "configMap": {"name": "tests-dying"}}, {"name": "away", "emptyDir": {}}]
+    patch = {"spec": {"template": {"spec": {"volumes": volumes, "containers": [container]}}}}
+    code = f"--from-file=sitecustomize.py={DEATHS}"
+    kubectl(cluster, "-n", SYSTEM, "create", "configmap", "tests-dying", code)
+    kubectl(cluster, "-n", SYSTEM, "patch", CONTROLLER, "-p", json.dumps(patch))
+    try:
+        kubectl(cluster, "-n", SYSTEM, "rollout", "status", CONTROLLER, "--timeout=180s")
+        yield
+    finally:
+        kubectl(cluster, "-n", SYSTEM, "rollout", "undo", CONTROLLER)
+        kubectl(cluster, "-n", SYSTEM, "rollout", "status", CONTROLLER, "--timeout=180s")
+        kubectl(cluster, "-n", SYSTEM, "delete", "configmap", "tests-dying")
 
 
 @contextmanager

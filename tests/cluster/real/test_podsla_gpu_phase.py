@@ -10,22 +10,28 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import pytest
-import yaml
 
-from attach.api import Attachment, Type, parse_attachment
-from kube.api import Object
-from kube.kinds import GPU_ATTACHMENTS, PODS
+from attach.api import Type
+from kube.kinds import PODS
 from tests.cluster.archives import PODSLA
 from tests.cluster.gpus import install_gpus, remove_gpus, stand_ins, wait_for_gpus
-from tests.cluster.install import ROOT
 from tests.cluster.nodeconfig import HOST
-from tests.cluster.real.borrow import CONTAINER, MOVES_S, attempt, make_namespace, opens, remove_namespaces
-from tests.cluster.real.pods import run_in
+from tests.cluster.real.borrow import (
+    CONTAINER,
+    MOVES_S,
+    SLEEPER,
+    attempt,
+    make_namespace,
+    open_by,
+    opens,
+    remove_namespaces,
+)
+from tests.cluster.real.phases import had_in_the_second_alone, lent, score, seen, wait_scored
+from tests.cluster.real.pods import run_in, wait_running
 from tests.cluster.state import Cluster
 from tests.system.user import User
 from tests.waiting import eventually
 
-EXAMPLE: Final = ROOT / "manifests/examples/gpu-phase.yaml"
 NO_GPU: Final = 75
 ENOUGH: Final = "/tmp/enough"  # noqa: S108 - in a container of its own
 Gpu = Mapping[str, Any]
@@ -36,7 +42,13 @@ pytestmark = pytest.mark.nodes
 @pytest.fixture(scope="module")
 def gpu(installed: User, cluster: Cluster) -> Iterator[Gpu]:
     """The one device of this machine."""
-    (found,) = stand_ins(HOST)[:1]
+    with offered(installed, cluster, stand_ins(HOST)[0]) as found:
+        yield found
+
+
+@contextmanager
+def offered(installed: User, cluster: Cluster, found: Gpu) -> Iterator[Gpu]:
+    """Have this machine offer a device, and its agent give it."""
     install_gpus(cluster, {HOST: [found]})
     try:
         wait_for_gpus(cluster, HOST, 1)
@@ -70,54 +82,54 @@ def phased(name: str, *containers: Mapping[str, Any], **spec: Any) -> dict[str, 
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "annotations": annotations}, "spec": body}
 
 
-def lent(user: User, where: str) -> list[Attachment]:
-    """The attachments of a namespace, the first one first."""
-    found = [parse_attachment(each) for each in user.api.list(GPU_ATTACHMENTS, where)]
-    return sorted(found, key=lambda one: one.created_s)
-
-
 def told(user: User, where: str, pod: str) -> str:
     """What the container that borrows says, for a failure."""
     return user.kubectl("-n", where, "logs", pod, "-c", "podsla-gpu-phase").stdout
 
 
 def test_a_job_of_three_phases_has_the_gpu_in_its_second_one_alone(installed: User, gpu: Gpu) -> None:
-    """The example, with the images and the class of these tests: denied, opened, denied."""
-    with place(installed, "phases") as where:
-        (job,) = (each for each in yaml.safe_load_all(EXAMPLE.read_text()) if each["kind"] == "Job")
-        template = job["spec"]["template"]
-        template["metadata"]["annotations"]["podsla.io/class"] = "borrow"
-        spec = template["spec"]
-        spec |= {"nodeSelector": {"kubernetes.io/hostname": HOST}, "serviceAccountName": "default"}
-        for each in (*spec["initContainers"], *spec["containers"]):
-            script = f'{attempt(gpu)}; echo "${{CUDA_VISIBLE_DEVICES-none}}"; sleep 1; {attempt(gpu)}'
-            each |= {**CONTAINER, "imagePullPolicy": "Never", "command": ["sh", "-c", script], "volumeMounts": []}
-        spec["volumes"] = []
+    """The example: denied, opened, denied."""
+    run_three_phases(installed, gpu)
 
-        applied = installed.kubectl("-n", where, "apply", "-f", "-", text=yaml.safe_dump(job))
+
+def run_three_phases(installed: User, gpu: Gpu) -> None:
+    """Run the example: denied, opened, denied."""
+    with place(installed, "phases") as where:
+        applied = installed.apply(score(HOST, gpu, "default"), "-n", where)
         assert applied.returncode == 0, applied.stderr
 
-        def ended() -> list[Object]:
-            found = installed.api.list(PODS, where, labelSelector="job-name=score")
-            return [each for each in found if each["status"].get("phase") in ("Succeeded", "Failed")]
+        over = wait_scored(installed, where)
 
-        (over,) = eventually(ended, "the job's pod has run", MOVES_S)
         pod = over["metadata"]["name"]
-        seen = {
-            phase: installed.kubectl("-n", where, "logs", pod, "-c", phase).stdout.split()
-            for phase in ("preprocess", "infer", "postprocess")
-        }
-        assert seen == {
-            "preprocess": ["denied", "none", "denied"],
-            "infer": ["opens", gpu["uuid"], "opens"],
-            "postprocess": ["denied", "none", "denied"],
-        }, told(installed, where, pod)
+        assert seen(installed, where, pod) == had_in_the_second_alone(gpu), told(installed, where, pod)
         eventually(
             lambda: [one.status.has(Type.RELEASED) for one in lent(installed, where)] == [True], "it is released"
         )
         (one,) = lent(installed, where)
         assert (one.spec.container, one.status.devices) == ("infer", (gpu["uuid"],))
         assert over["status"]["phase"] == "Succeeded"
+
+
+def test_a_native_sidecar_has_it_from_its_first_instruction_to_its_end(installed: User, gpu: Gpu) -> None:
+    """It serves beside the pod's containers, which never have it; it ends with them, and the GPU is given back."""
+    with place(installed, "sidecar") as where:
+        script = f"{attempt(gpu)}; {SLEEPER}"
+        infer = {**CONTAINER, "name": "infer", "command": ["sh", "-c", script], "restartPolicy": "Always"}
+        infer["imagePullPolicy"] = "Never"
+        pod = phased("sidecar", {"name": "web", **CONTAINER}, initContainers=[infer], restartPolicy="Never")
+        made = installed.apply(pod, "-n", where)
+        assert made.returncode == 0, made.stderr
+        logs = ("-n", where, "logs", "sidecar", "-c", "infer")
+        eventually(lambda: installed.kubectl(*logs).stdout.strip() == "opens", "its first attempt succeeds", MOVES_S)
+        wait_running(installed, "sidecar", where)
+        assert opens(installed, "sidecar", gpu, where, "infer") == "opens"
+        assert opens(installed, "sidecar", gpu, where, "web") == "denied"
+
+        done = installed.kubectl("-n", where, "delete", "pod", "sidecar", "--wait=false")
+
+        assert done.returncode == 0, done.stderr
+        eventually(lambda: not lent(installed, where), "nothing of it is left", MOVES_S)
+        assert not open_by(gpu)
 
 
 def test_a_container_beside_others_has_it_while_it_runs_and_again_after_a_crash(installed: User, gpu: Gpu) -> None:

@@ -63,9 +63,9 @@ class StandInAgent:
             self.write(thing, {"conditions": [*kept, condition("Released")], "heldSeconds": 1})
         elif not true and not self.paused.is_set():
             self.node.symlink_to("/dev/zero")
-            self.write(
-                thing, {"conditions": [condition("Reserved"), condition("Attached")], "devices": [{"uuid": UUID}]}
-            )
+            said = [condition("Reserved"), condition("Attached")]
+            container = thing["spec"].get("container", "usual")
+            self.write(thing, {"conditions": said, "devices": [{"uuid": UUID}], "container": container})
 
     def take(self, thing: Any, reason: str) -> None:
         """Hide the node."""

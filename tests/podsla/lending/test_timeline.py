@@ -12,6 +12,10 @@ from podsla.timeline import Lane, Span, Timeline, Use, dump, lay_out, render_htm
 GOLDEN = Path(__file__).parent / "golden"
 
 
+OVER = "no longer "
+REASONS = {"gone": "TargetNotFound", "none": "NoGPU", "nowhere": "NoGPU"}
+
+
 def at(minute: int, second: int = 0) -> str:
     return f"2027-03-01T12:{minute:02}:{second:02}Z"
 
@@ -21,9 +25,15 @@ def when(minute: int, second: int = 0) -> float:
 
 
 def lent(name: str, created: str, attached: str = "", device: str = "GPU-1", **since: str) -> Any:
-    """Write an attachment; *since* are its true conditions."""
+    """Write an attachment; *since* are its conditions, one that is over with "no longer" before the time."""
     conditions = [
-        {"type": kind, "status": "True", "reason": kind, "message": "", "lastTransitionTime": time}
+        {
+            "type": kind,
+            "status": str(not time.startswith(OVER)),
+            "reason": REASONS.get(name, kind),
+            "message": "",
+            "lastTransitionTime": time.removeprefix(OVER),
+        }
         for kind, time in since.items()
     ]
     held = {"attachedAt": attached, "node": "gpu-a", "devices": [{"uuid": device}]} if attached else {}
@@ -45,6 +55,20 @@ STORY = [
     lent("broken", at(6), at(8), "GPU-2", Quarantined=at(12)),
     lent("waits", at(22)),
     lent("gone", at(0), Failed=at(1)),
+    lent("none", at(1), Failed=at(1)),
+    lent("nowhere", at(1), Failed=at(2)),
+    lent("given-up", at(1), Released=at(9)),
+    lent("slow", at(12), at(13), "GPU-3", Released=at(29), Attached=OVER + at(18), Draining=OVER + at(29)),
+    lent(
+        "stubborn",
+        at(1),
+        at(2),
+        "GPU-3",
+        Released=at(11),
+        Attached=OVER + at(4),
+        Draining=OVER + at(5),
+        Overdue=OVER + at(11),
+    ),
     lent("before", "2027-03-01T10:00:00Z", "2027-03-01T10:00:10Z", Released="2027-03-01T10:30:00Z"),
 ]
 
@@ -65,9 +89,32 @@ def test_a_life_is_cut_into_parts_that_follow_one_another() -> None:
     )
 
 
+def test_what_came_of_a_release_is_drawn_after_it_too() -> None:
+    """Seen to fail where conditions that are over are left out: all of it was held, as if nobody had asked it back."""
+    (lane,) = lay_out([one for one in STORY if one.name in ("slow", "stubborn")], when(0), when(30)).lanes
+    assert lane.spans == (
+        Span(when(2), when(4), Use.HELD, 0),
+        Span(when(4), when(5), Use.DRAINING, 0),
+        Span(when(5), when(11), Use.OVERDUE, 0),
+        Span(when(13), when(18), Use.HELD, 1),
+        Span(when(18), when(29), Use.DRAINING, 1),
+    )
+
+
+def test_what_ended_before_it_had_a_gpu_is_counted_by_reason_and_is_in_no_row() -> None:
+    assert story().without == {"NoGPU": 2, "Released": 1, "TargetNotFound": 1}
+    assert not {who.name for who in story().whose} & {"team-a/gone", "team-a/none", "team-a/given-up"}
+    nobody = lay_out([one for one in STORY if one.name == "gone"], when(0), when(30))
+    assert render_text(nobody, 40) == [
+        "nobody held a GPU, and nobody waits for one", "1 ended before they had a GPU: TargetNotFound 1"
+    ]  # fmt: skip
+
+
 def test_what_was_over_before_is_left_out_and_what_began_before_is_cut() -> None:
     found = lay_out(STORY, when(4), when(30))
-    assert [who.name for who in found.whose] == ["team-a/first", "team-a/second", "team-a/broken", "team-a/waits"]
+    assert [who.name for who in found.whose] == [
+        "team-a/first", "team-a/stubborn", "team-a/second", "team-a/broken", "team-a/slow", "team-a/waits"
+    ]  # fmt: skip
     assert found.lanes[0].spans[0] == Span(when(4), when(10), Use.HELD, 0)
 
 

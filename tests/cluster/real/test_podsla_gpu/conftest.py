@@ -28,6 +28,7 @@ from tests.cluster.real.borrow import (
     remove_namespaces,
     run_borrower,
 )
+from tests.cluster.real.phases import score
 from tests.cluster.real.pods import wait_running
 from tests.cluster.state import Cluster
 from tests.system.user import User
@@ -39,7 +40,7 @@ NODES: Final = (HOST, VM)
 def gpus(installed: User, cluster: Cluster) -> Iterator[Gpus]:
     """The devices of each node, which its kubelet offers and its agent gives."""
     found: Gpus = {node: stand_ins(node)[:1] for node in NODES}
-    install_gpus(cluster, found)
+    install_gpus(cluster, found, dying=True)
     try:
         wait_for_gpus(cluster, HOST, 1)
         yield found
@@ -52,7 +53,9 @@ def _clear(installed: User) -> None:
     """Take away what the tests of this folder made; other pods of the namespace are other tests' own."""
     left = phases(HOST)
     installed.kubectl("delete", "-f", "-", "--ignore-not-found", "--cascade=foreground", "--timeout=120s", text=left)
-    installed.kubectl("delete", "job", VIRTUAL_JOB, "--ignore-not-found", "--cascade=foreground", "--timeout=120s")
+    installed.kubectl(
+        "delete", "job", VIRTUAL_JOB, "score", "--ignore-not-found", "--cascade=foreground", "--timeout=120s"
+    )
     installed.kubectl("delete", "gpuattachments", "--all", "--timeout=120s")
     own = (*BORROWERS.values(), *RIVALS.values())
     installed.kubectl("delete", "pods", *own, "--ignore-not-found", "--now", "--timeout=120s")
@@ -72,17 +75,23 @@ def rival(installed: User, gpus: Gpus) -> str:
 
 
 @pytest.fixture(scope="package")
-def virtual_job(installed: User, cluster: Cluster, gpus: Gpus) -> None:
-    """A job of the virtual node, begun here so that it runs beside tests of this machine."""
+def virtual_jobs(installed: User, cluster: Cluster, gpus: Gpus) -> None:
+    """
+    Jobs of the virtual node, begun here so that they run beside tests of this machine.
+
+    One borrows in code, the other's phases are containers; the node has one device, and so they take turns.
+    """
     wait_for_gpus(cluster, VM, 1)
     *things, job, _ = yaml.safe_load_all(phases(VM))
     job["metadata"]["name"] = VIRTUAL_JOB
     applied = installed.kubectl("apply", "-f", "-", text=yaml.safe_dump_all([*things, job]))
     assert applied.returncode == 0, applied.stderr
+    phased = installed.apply(score(VM, gpus[VM][0], "borrower"))
+    assert phased.returncode == 0, phased.stderr
 
 
 @pytest.fixture(scope="package")
-def reboot(installed: User, virtual_job: None) -> str:
+def reboot(installed: User, virtual_jobs: None) -> str:
     """
     Start the virtual node anew while a pod has its device and another one waits for it; which boot it was before.
 

