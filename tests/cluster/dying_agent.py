@@ -12,43 +12,55 @@ from typing import Final
 
 from attach import clock, points
 from attach.entry import Now
+from attach.points import Hook
 
 FOLDER: Final = Path("/var/lib/podsla/metrics")  # in the pod; on the node it is where the agent's metrics are
 DIES_AT, AHEAD_S = "tests-dies-at", "tests-ahead-s"
 
-_clocks_now: Final = clock.SystemClock.now
-_passed: list[str] = []
 
-
-def pass_by(_name: str) -> None:
+def dying_at_orders() -> Hook:
     """
-    Count moments as `tests/attach/node/agents.py` does, from when there is an order; die at the n-th, and only once.
+    Make what counts moments as `tests/attach/node/agents.py` does, from when there is an order, and dies at the n-th.
 
     The first is before anything, each other one right after an effect: what lies between is one moment to all others.
     """
-    order = FOLDER / DIES_AT
-    try:
-        number = int(order.read_text())
-    except OSError:
-        _passed.clear()
-        return
-    last = _passed[-1] if _passed else ""
-    if not last or _name == last.replace("before", "after", 1):
-        number -= 1
-        order.write_text(str(number))
-    _passed.append(_name)
-    if number == 0:
-        order.unlink()
-        os.kill(os.getpid(), signal.SIGKILL)
+    order, passed = FOLDER / DIES_AT, list[str]()
+
+    def pass_by(name: str) -> None:
+        try:
+            number = int(order.read_text())
+        except OSError:
+            passed.clear()
+            return
+        last = passed[-1] if passed else ""
+        if not last or name == last.replace("before", "after", 1):
+            number -= 1
+            put(order, number)
+        passed.append(name)
+        if number == 0:
+            order.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return pass_by
 
 
-def now(self: clock.SystemClock) -> Now:
-    """Read both clocks, so many seconds ahead."""
-    read, ahead_s = _clocks_now(self), 0.0
-    with suppress(OSError):
-        ahead_s = float((FOLDER / AHEAD_S).read_text())
-    return Now(read.wall_s + ahead_s, read.boot_s + ahead_s)
+def put(order: Path, number: float) -> None:
+    """Write an order that nobody sees half of."""
+    new = order.with_suffix(".new")
+    new.write_text(str(number))
+    new.rename(order)
 
 
-points.nowhere = pass_by  # before anything that dies has been imported
-clock.SystemClock.now = now  # type: ignore[method-assign]
+class AheadClock(clock.SystemClock):
+    """Both clocks, as many seconds ahead as is ordered."""
+
+    def now(self) -> Now:
+        read, ahead_s = super().now(), 0.0
+        with suppress(OSError):
+            ahead_s = float((FOLDER / AHEAD_S).read_text())
+        return Now(read.wall_s + ahead_s, read.boot_s + ahead_s)
+
+
+if __name__ == "sitecustomize":  # before anything that dies has been imported
+    points.nowhere = dying_at_orders()  # type: ignore[assignment]
+    clock.SystemClock = AheadClock  # type: ignore[misc]

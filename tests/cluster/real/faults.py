@@ -94,7 +94,7 @@ class Order(NamedTuple):
 def dying_at(number: int) -> Iterator[Order]:
     """Have the agent of this machine die at the n-th moment from now; its kubelet starts it again."""
     order = Order(METRICS / dying_agent.DIES_AT)
-    order.file.write_text(str(number))
+    dying_agent.put(order.file, number)
     try:
         yield order
     finally:
@@ -105,7 +105,7 @@ def dying_at(number: int) -> Iterator[Order]:
 def clocks_ahead(seconds: float) -> Iterator[None]:
     """Put the clocks of the agent of this machine forward; afterwards another one begins, by the machine's own."""
     order = METRICS / dying_agent.AHEAD_S
-    order.write_text(str(seconds))
+    dying_agent.put(order, seconds)
     try:
         yield
     finally:
@@ -120,16 +120,21 @@ def dying_controllers(cluster: Cluster) -> Iterator[None]:
     container = {"name": "controller", "env": [{"name": "PYTHONPATH", "value": "/dying"}], "volumeMounts": mounts}
     volumes = [{"name": "dying", "configMap": {"name": "tests-dying"}}, {"name": "away", "emptyDir": {}}]
     patch = {"spec": {"template": {"spec": {"volumes": volumes, "containers": [container]}}}}
-    code = f"--from-file=sitecustomize.py={DEATHS}"
-    kubectl(cluster, "-n", SYSTEM, "create", "configmap", "tests-dying", code)
-    kubectl(cluster, "-n", SYSTEM, "patch", CONTROLLER, "-p", json.dumps(patch))
+    meta = {"name": "tests-dying", "namespace": SYSTEM}
+    code = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"sitecustomize.py": DEATHS.read_text()}}
     try:
-        kubectl(cluster, "-n", SYSTEM, "rollout", "status", CONTROLLER, "--timeout=180s")
+        kubectl(cluster, "apply", "-f", "-", text=json.dumps(code))
+        kubectl(cluster, "-n", SYSTEM, "patch", CONTROLLER, "-p", json.dumps(patch))
+        _wait_rolled_out(cluster)
         yield
     finally:
         kubectl(cluster, "-n", SYSTEM, "rollout", "undo", CONTROLLER)
-        kubectl(cluster, "-n", SYSTEM, "rollout", "status", CONTROLLER, "--timeout=180s")
+        _wait_rolled_out(cluster)
         kubectl(cluster, "-n", SYSTEM, "delete", "configmap", "tests-dying")
+
+
+def _wait_rolled_out(cluster: Cluster) -> None:
+    kubectl(cluster, "-n", SYSTEM, "rollout", "status", CONTROLLER, "--timeout=180s")
 
 
 @contextmanager
@@ -164,8 +169,17 @@ def wait_reload() -> None:
 
 def allowed_by_systemd(user: User, pod: str) -> list[str]:
     """List which devices the systemd of the virtual node knows that a pod's container may open."""
-    (container,) = wait_running(user, pod)["status"]["containerStatuses"]
-    unit = f"cri-containerd-{container['containerID'].rpartition('://')[2]}.scope"
-    told = vm.run(["systemctl", "show", "--property=DeviceAllow", "--value", unit])
+    told = vm.run(["systemctl", "show", "--property=DeviceAllow", "--value", _unit(user, pod)])
     assert told.returncode == 0, told.output
     return sorted(told.output.splitlines())
+
+
+def set_property(user: User, pod: str) -> None:
+    """Have the systemd of the virtual node change something else of a pod's container, and its rules with it."""
+    told = vm.run(["systemctl", "set-property", "--runtime", _unit(user, pod), "TasksMax=500"])
+    assert told.returncode == 0, told.output
+
+
+def _unit(user: User, pod: str) -> str:
+    (container,) = wait_running(user, pod)["status"]["containerStatuses"]
+    return f"cri-containerd-{container['containerID'].rpartition('://')[2]}.scope"

@@ -22,9 +22,9 @@ from tests.cluster.real.borrow import (
     SLEEPER,
     attempt,
     make_namespace,
-    open_by,
     opens,
     remove_namespaces,
+    wait_condition,
 )
 from tests.cluster.real.phases import had_in_the_second_alone, lent, score, seen, wait_scored
 from tests.cluster.real.pods import run_in, wait_running
@@ -116,7 +116,9 @@ def test_a_native_sidecar_has_it_from_its_first_instruction_to_its_end(installed
         script = f"{attempt(gpu)}; {SLEEPER}"
         infer = {**CONTAINER, "name": "infer", "command": ["sh", "-c", script], "restartPolicy": "Always"}
         infer["imagePullPolicy"] = "Never"
-        pod = phased("sidecar", {"name": "web", **CONTAINER}, initContainers=[infer], restartPolicy="Never")
+        until_enough = f"until test -e {ENOUGH}; do sleep 0.1; done"
+        web = {"name": "web", **CONTAINER, "command": ["sh", "-c", until_enough]}
+        pod = phased("sidecar", web, initContainers=[infer], restartPolicy="Never")
         made = installed.apply(pod, "-n", where)
         assert made.returncode == 0, made.stderr
         logs = ("-n", where, "logs", "sidecar", "-c", "infer")
@@ -125,11 +127,10 @@ def test_a_native_sidecar_has_it_from_its_first_instruction_to_its_end(installed
         assert opens(installed, "sidecar", gpu, where, "infer") == "opens"
         assert opens(installed, "sidecar", gpu, where, "web") == "denied"
 
-        done = installed.kubectl("-n", where, "delete", "pod", "sidecar", "--wait=false")
+        run_in(installed, "sidecar", "touch", ENOUGH, namespace=where, container="web")
 
-        assert done.returncode == 0, done.stderr
-        eventually(lambda: not lent(installed, where), "nothing of it is left", MOVES_S)
-        assert not open_by(gpu)
+        (one,) = lent(installed, where)
+        wait_condition(installed, one.name, "Released", where)
 
 
 def test_a_container_beside_others_has_it_while_it_runs_and_again_after_a_crash(installed: User, gpu: Gpu) -> None:

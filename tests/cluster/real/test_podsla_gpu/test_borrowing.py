@@ -3,6 +3,7 @@
 import pytest
 
 from attach.api import Type, parse_attachment
+from kube.kinds import EVENTS
 from tests.cluster.demo_gpu import JOBS, attachments, phases, wait_for_jobs
 from tests.cluster.gpus import METRICS
 from tests.cluster.nodeconfig import HOST
@@ -28,7 +29,7 @@ from tests.cluster.real.borrow import (
     wait_condition,
     wait_reason,
 )
-from tests.cluster.real.pods import wait_running
+from tests.cluster.real.pods import NAMESPACE, wait_running
 from tests.cluster.state import Cluster
 from tests.system.user import User
 from tests.waiting import eventually
@@ -79,32 +80,40 @@ def test_a_job_borrows_for_its_second_phase_while_the_next_one_waits(
 
 
 def test_a_notebook_that_keeps_it_open_is_overdue_and_nobody_else_gets_it(
-    installed: User, gpus: Gpus, borrower: str, rival: str
+    installed: User, gpus: Gpus, borrower: str
 ) -> None:
-    """It is held, and billed, until the process closes it; then the next one has it."""
-    (gpu,) = gpus[HOST]
+    """It is held, and billed, until the process closes it; then the next one has it, who pays for none of that."""
+    (gpu,), where = gpus[HOST], make_namespace(installed, "another-tenant")
+    rival = run_borrower(installed, "next", HOST, where)
     lend(installed, "kept", borrower, HOST)
     (pid,) = hold(installed, borrower, gpu)
-    create_attachment(installed, "after-kept", rival)
+    create_attachment(installed, "after-kept", rival, where)
 
     release(installed, "kept")
 
     overdue = wait_condition(installed, "kept", "Overdue")
     assert str(pid) in str(overdue["status"]["conditions"])
-    assert (opens(installed, borrower, gpu), opens(installed, rival, gpu)) == ("denied", "denied")
+    eventually(lambda: told(installed, "StillOpen") >= {"kept", borrower}, "events of both objects say so")
+    assert (opens(installed, borrower, gpu), opens(installed, rival, gpu, where)) == ("denied", "denied")
     assert pid in open_by(gpu)
-    assert not read(installed, "after-kept").status.has(Type.ATTACHED)
+    assert not read(installed, "after-kept", where).status.has(Type.ATTACHED)
 
     let_go(installed, borrower)
 
-    wait_condition(installed, "after-kept", "Attached")
-    assert (opens(installed, borrower, gpu), opens(installed, rival, gpu)) == ("denied", "opens")
-    ended_s, got_s = read(installed, "kept").finished_s, read(installed, "after-kept").status.attached_s
-    assert ended_s is not None
-    assert got_s is not None
-    assert ended_s <= got_s
-    assert read(installed, "kept").status.held_s >= ended_s - (read(installed, "kept").status.attached_s or 0.0)
-    take_back(installed, "after-kept")
+    wait_condition(installed, "after-kept", "Attached", where)
+    assert (opens(installed, borrower, gpu), opens(installed, rival, gpu, where)) == ("denied", "opens")
+    take_back(installed, "after-kept", where)
+    kept, after = read(installed, "kept"), read(installed, "after-kept", where)
+    assert kept.finished_s is not None
+    assert after.finished_s is not None
+    assert kept.finished_s <= (after.status.attached_s or 0.0)
+    assert kept.status.held_s >= kept.finished_s - (kept.status.attached_s or 0.0)
+    assert after.status.held_s <= after.finished_s - kept.finished_s
+
+
+def told(user: User, reason: str) -> set[str]:
+    """Of which objects there are events with a reason, by name."""
+    return {each["regarding"]["name"] for each in user.api.list(EVENTS, NAMESPACE) if each["reason"] == reason}
 
 
 @pytest.mark.usefixtures("virtual_jobs")

@@ -90,7 +90,7 @@ def test_an_agent_that_is_killed_over_and_over_gives_a_device_from_one_to_the_ot
 
 @pytest.mark.parametrize("restarted", [False, True], ids=["its agent goes on", "its agent is restarted"])
 def test_a_lease_ends_while_the_api_server_is_away(
-    installed: User, cluster: Cluster, gpus: Gpus, borrower: str, restarted: bool
+    installed: User, cluster: Cluster, gpus: Gpus, borrower: str, rival: str, restarted: bool
 ) -> None:
     """
     The API server stands still for ten minutes of the agent's clocks; the device is taken back all the same.
@@ -100,7 +100,8 @@ def test_a_lease_ends_while_the_api_server_is_away(
     (gpu,) = gpus[HOST]
     name = f"lease-{restarted:d}"
     lend(installed, name, borrower, HOST, leaseSeconds=LEASE_S)
-    assert opens(installed, borrower, gpu) == "opens"
+    create_attachment(installed, f"after-{name}", rival)
+    assert (opens(installed, borrower, gpu), opens(installed, rival, gpu)) == ("opens", "denied")
     (container,) = wait_running(installed, borrower)["status"]["containerStatuses"]
     container_id = container["containerID"].rpartition("://")[2]
     own = f"exec 3<>/tmp/{gpu['uuid']}"  # the node that the pod has made for itself
@@ -114,7 +115,9 @@ def test_a_lease_ends_while_the_api_server_is_away(
 
     wait_condition(installed, name, "Released")
     assert why_released(installed, name) == "LeaseExpired"
-    assert opens(installed, borrower, gpu) == "denied"
+    wait_condition(installed, f"after-{name}", "Attached")
+    assert (opens(installed, borrower, gpu), opens(installed, rival, gpu)) == ("denied", "opens")
+    take_back(installed, f"after-{name}")
 
 
 @pytest.mark.parametrize("name", STRIKES)

@@ -10,6 +10,7 @@ from tests.cluster.nodeconfig import VM
 from tests.cluster.real.borrow import (
     BORROWERS,
     MOVES_S,
+    RIVALS,
     SEEN,
     VIRTUAL_JOB,
     Gpus,
@@ -19,7 +20,7 @@ from tests.cluster.real.borrow import (
     take_back,
     told_by,
 )
-from tests.cluster.real.faults import allowed_by_systemd, reloading, wait_reload
+from tests.cluster.real.faults import allowed_by_systemd, reloading, set_property, wait_reload
 from tests.cluster.real.phases import had_in_the_second_alone, lent, seen, wait_scored
 from tests.cluster.real.pods import NAMESPACE
 from tests.cluster.state import Cluster
@@ -47,15 +48,20 @@ def test_a_container_of_the_virtual_node_is_a_phase(installed: User, gpus: Gpus)
 
     assert seen(installed, NAMESPACE, pod) == had_in_the_second_alone(gpus[VM][0])
     (one,) = lent(installed, NAMESPACE, pod)
+    (other,) = (each for each in lent(installed, NAMESPACE) if each.spec.pod_name.startswith(VIRTUAL_JOB))
     assert one.spec.container == "infer"
+    first, second = sorted((one, other), key=lambda each: each.status.attached_s or 0.0)
+    assert first.status.devices == second.status.devices == (gpus[VM][0]["uuid"],)
+    assert (first.finished_s or 0.0) <= (second.status.attached_s or 0.0)
 
 
 @pytest.mark.usefixtures("virtual_jobs")
 def test_a_systemd_that_reloads_all_the_time_takes_no_device_away_and_gives_none_back(
     installed: User, gpus: Gpus
 ) -> None:
-    """On the virtual node. `make soak-reload` does it a thousand times."""
-    pod, (gpu,) = run_borrower(installed, BORROWERS[VM], VM), gpus[VM]
+    """On the virtual node, and to nobody else. `make soak-reload` does it a thousand times."""
+    pod, rival = (run_borrower(installed, each[VM], VM) for each in (BORROWERS, RIVALS))
+    (gpu,) = gpus[VM]
     before = allowed_by_systemd(installed, pod)
     with reloading():
         for number in range(CYCLES):
@@ -65,6 +71,9 @@ def test_a_systemd_that_reloads_all_the_time_takes_no_device_away_and_gives_none
             ours = f"{gpu['major']}:{gpu['minor']} "  # no repair tells systemd anew
             assert any(ours in line for line in allowed_by_systemd(installed, pod))
             eventually(lambda: opens(installed, pod, gpu) == "opens", "the device opens", MOVES_S)
+            assert opens(installed, rival, gpu) == "denied"
+            set_property(installed, pod)
+            assert opens(installed, pod, gpu) == "opens"
             take_back(installed, f"reloaded-{number}")
         wait_reload()
     assert opens(installed, pod, gpu) == "denied"

@@ -25,7 +25,8 @@ from tests.cluster.real.borrow import (
     why_released,
 )
 from tests.cluster.real.faults import unhealthy
-from tests.cluster.real.pods import create_pod, wait_running
+from tests.cluster.real.pods import NAMESPACE, create_pod, wait_running
+from tests.cluster.real.windows import watching
 from tests.system.user import User
 from tests.waiting import eventually
 
@@ -65,12 +66,15 @@ def test_two_that_race_for_the_last_gpu_get_it_one_after_the_other(
 def test_a_pod_of_more_priority_gets_it_once_nobody_has_it_open(installed: User, gpus: Gpus, borrower: str) -> None:
     """The scheduler preempts the placeholder, which ends when nobody has the device open any more, and not before."""
     (gpu,), where = gpus[HOST], make_namespace(installed, "preempts")
-    lend(installed, "preempted", borrower, HOST, detachPolicy="Terminate")
+    placeholder = lend(installed, "preempted", borrower, HOST, detachPolicy="Terminate")
     held = hold(installed, borrower, gpu)
 
-    create_pod(installed, "urgent", HOST, URGENT, where, priorityClassName="system-cluster-critical")
+    with watching(installed, gpu, {borrower: NAMESPACE}, placeholder) as seen:
+        create_pod(installed, "urgent", HOST, URGENT, where, priorityClassName="system-cluster-critical")
+        wait_running(installed, "urgent", where)
 
-    wait_running(installed, "urgent", where)
+    assert seen.freed_s
+    assert seen.window_s(borrower) == 0
     assert not held & open_by(gpu)
     assert opens(installed, borrower, gpu) == "denied"
     wait_condition(installed, "preempted", "Released")

@@ -76,4 +76,5 @@ def test_an_etcd_that_is_restored_from_when_another_had_it(
         lend(installed, "again", rival, HOST)
         take_back(installed, "again")
 
+    tell("etcd restored from when another had it", seen, rival)
     assert seen.turns() in ([borrower, rival], [borrower, rival, borrower, rival])
