@@ -151,7 +151,7 @@ class HostProcesses:
     def _look(self, rdevs: frozenset[int], hosts: set[tuple[int, int]]) -> Iterator[Holder]:
         """Look at all processes, then at those that have come meanwhile, until none has; adds the host's to *hosts*."""
         seen, until_s = set(hosts), float("inf")
-        harmless = set[bytes]()  # by file system and inode; of one look, for some file systems give a number twice
+        harmless = set[bytes]()  # of one look: a number that is free again may be another file's
         while new := [each for each in self._listed() if each not in seen]:
             if time.monotonic() > until_s:
                 raise Unknown(

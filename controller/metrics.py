@@ -68,6 +68,7 @@ class Metrics:
             "podsla_gpu_use_seconds", "GPU-seconds that this process saw while it led, by what the GPU was for.",
             ["use"], registry=registry,
         )  # fmt: skip
+        self._holdings = frozenset[tuple[str, str, str]]()
         self._lent = Gauge(
             "podsla_gpu_lent", "1 while an attachment of this namespace has this GPU.", ["node", "gpu", "namespace"],
             registry=registry,
@@ -145,10 +146,12 @@ class Metrics:
             self._uses.labels(use).inc(one_s)
 
     def lent(self, holdings: Iterable[tuple[str, str, str]]) -> None:
-        """Note who has which GPU now: its node, its UUID and the namespace."""
-        self._lent.clear()
-        for holding in holdings:
+        """Note who has which GPU now: its node, its UUID and the namespace; no scrape sees a holder missing."""
+        before, self._holdings = self._holdings, frozenset(holdings)
+        for holding in self._holdings:
             self._lent.labels(*holding).set(1)
+        for gone in before - self._holdings:
+            self._lent.remove(*gone)
 
     def expiry(self, certificate: str, timestamp_s: float) -> None:
         """Note when a certificate ends, in seconds since 1970."""

@@ -205,8 +205,9 @@ def container_in(mountinfo: str, uid: str) -> str:
     The kubelet mounts the file of a container's last words, by default /dev/termination-log, from
     …/pods/UID/containers/NAME/ID.
     """
-    for line in mountinfo.splitlines():
-        parts = line.split(" ")[3].split("/")
+    for line in mountinfo.split("\n"):  # alone: of all that ends a line elsewhere only this is escaped there
+        root = line.split(" ")[3:4]
+        parts = root[0].split("/") if root else []
         if uid and parts[-5:-3] == ["pods", uid] and parts[-3] == "containers":
             return parts[-2]
     return ""
@@ -348,7 +349,7 @@ def may_pass(error: Refused) -> bool:
 def own_container(uid: str) -> str:
     """Name the container of a pod in which this process runs; "" where nothing says it for sure."""
     try:
-        with open(MOUNTS, encoding="utf-8", errors="replace") as file:
+        with open(MOUNTS, encoding="utf-8", errors="replace", newline="") as file:
             return container_in(file.read(), uid)
     except OSError:
         return ""

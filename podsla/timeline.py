@@ -124,7 +124,7 @@ def _spans(one: Attachment, who: int, now_s: float) -> list[Span]:
     end_s = min(one.finished_s or now_s, now_s)
     marks = [(one.created_s, Use.WAITING)]
     if one.status.attached_s is not None:
-        marks += [(one.status.attached_s, Use.HELD), *_endings(one)]
+        marks += [(one.status.attached_s, Use.HELD), *sorted(_endings(one))]
     begins = [begin for begin, _ in marks[1:]]
     return [
         Span(begin, min(max(after, begin), end_s), use, who)
@@ -134,16 +134,13 @@ def _spans(one: Attachment, who: int, now_s: float) -> list[Span]:
 
 
 def _endings(one: Attachment) -> Iterator[tuple[float, Use]]:
-    """Say since when it was asked back, and what came of that; of a condition that is over, its end alone is known."""
-    asked = one.status.condition(Type.ATTACHED).get("status") == "False"
-    before_s = _since(one, Type.ATTACHED) if asked else None
-    for kind, use in _ENDINGS:
-        if one.status.has(kind):
-            yield _since(one, kind), use
-        elif one.status.condition(kind):
-            if before_s is not None:
-                yield before_s, use
-            before_s = _since(one, kind)
+    """Say since when it ends, and how; of a condition that is over its end is known, and what came before that."""
+    known = [(kind, use) for kind, use in _ENDINGS if one.status.condition(kind)]
+    times = [_since(one, kind) for kind in (Type.ATTACHED, *(kind for kind, _ in known)) if one.status.condition(kind)]
+    for kind, use in known:
+        since_s = _since(one, kind)
+        is_over = not one.status.has(kind)
+        yield max((each for each in times if each < since_s), default=since_s) if is_over else since_s, use
 
 
 def _since(one: Attachment, kind: Type) -> float:

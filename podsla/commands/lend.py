@@ -246,7 +246,9 @@ def _lend(
     options.update(timeout=float(timeout), on_wait=lambda line: note(f"waiting for a GPU: {line}", style="dim"))
     if kubeconfig is None and context is None and pod is None and "KUBERNETES_SERVICE_HOST" in os.environ:
         api = InPod()
-        return borrow(**options, api=api, pod=Pod(namespace, api.pod().name) if namespace else None)
+        if namespace is None or namespace == (own := api.pod()).namespace:
+            return borrow(**options, api=api)
+        return borrow(**options, api=api, pod=Pod(namespace, own.name))
     from podsla.lending import Kubeconfig, Lender
 
     if pod is None:

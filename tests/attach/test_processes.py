@@ -9,7 +9,7 @@ from attach.model import Holder, Process
 from attach.processes import HostProcesses
 from tests.attach.test_unknown import CID, PID, POD, TICKS, WEB, processes
 
-NULL = os.makedev(1, 3)
+NULL, ZERO = os.makedev(1, 3), os.makedev(1, 5)
 
 
 def pods_process(folder: Path, cgroup: str = f"/kubepods/pod{POD}/{CID}") -> tuple[HostProcesses, Path]:
@@ -44,8 +44,9 @@ def test_of_a_process_of_the_node_the_text_of_mappings_says_all(tmp_path: Path, 
     (own / "maps").write_bytes(os.fsencode(maps))
     for at, path in paths.items():
         (own / f"map_files/{at}000-{at + 1}000").symlink_to("/dev/null" if path == "/gpu" else "/proc/version")
+    (own / "map_files/7000-8000").symlink_to("/dev/zero")  # in the folder alone
 
-    assert node.holders([NULL]) == [Holder(Process(PID, TICKS), NULL, "", "", "x", mapped=True)]
+    assert node.holders([NULL, ZERO]) == [Holder(Process(PID, TICKS), NULL, "", "", "x", mapped=True)]
 
 
 def test_a_mapping_that_the_text_of_them_misses_is_found_in_the_folder_of_them(tmp_path: Path) -> None:

@@ -4,8 +4,10 @@ import json
 from types import SimpleNamespace
 from typing import Any, Final
 
+import pytest
+
 from attach.api import Attachment, Type
-from controller.meter import Meter
+from controller.meter import MOST_S, Meter
 from controller.metrics import Metrics
 from nodes.bound import keep_promises, read_bound
 from tests.attach.test_meter import said
@@ -76,6 +78,22 @@ def test_what_was_seen_counts_for_the_time_until_the_next_look() -> None:
     site.look_after(5)
     assert site.counted() == {"lent": 5, "quarantined": 0, "ready": 15, "whole-life": 15, "idle": 25}
     assert site.lent() == []
+
+
+def test_a_round_that_fails_counts_nothing_twice_and_a_long_pause_is_nobody_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the pause another may have led, and counted."""
+    site = Site()
+    site.listed = [said(Type.RESERVED, Type.ATTACHED)]
+    site.look_after(0)
+    with monkeypatch.context() as patch:
+        patch.setattr(site.meter.serving, "current", lambda: 1 / 0)
+        for _ in range(3):
+            with pytest.raises(ZeroDivisionError):
+                site.look_after(10)
+    assert site.counted()["lent"] == 10
+    site.look_after(10)
+    site.look_after(1000)
+    assert site.counted()["lent"] == 10 + MOST_S
 
 
 def test_time_in_which_another_leads_is_not_counted() -> None:

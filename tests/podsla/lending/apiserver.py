@@ -4,6 +4,7 @@ A fake API server for GPUAttachments: creates, reads, merges patches, watches; o
 It holds state and records nothing. Faults: `fail` answers with an error, `lose` loses answers, `drop_watches`.
 """
 
+import base64
 import json
 import ssl
 import threading
@@ -215,3 +216,9 @@ def serving(folder: Path) -> Iterator[FakeApiServer]:
         eventually(lambda: _nobody_follows(server), "those who follow an attachment end")
         server.shutdown()
         server.server_close()
+
+
+def bound(name: str, uid: str) -> str:
+    """A token as the kubelet projects it."""
+    claims = {"kubernetes.io": {"namespace": "team-a", "pod": {"name": name, "uid": uid}}}
+    return "h." + base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=") + ".s"

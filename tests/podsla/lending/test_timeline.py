@@ -101,6 +101,29 @@ def test_what_came_of_a_release_is_drawn_after_it_too() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("conditions", "parts"),
+    [
+        pytest.param(
+            {"Attached": OVER + at(4), "Overdue": OVER + at(12), "Draining": at(12)},
+            [(2, 4, Use.HELD), (4, 12, Use.OVERDUE), (12, 30, Use.DRAINING)],
+            id="overdue, then its reservation is lost",
+        ),
+        pytest.param(
+            {"Attached": OVER + at(4), "Overdue": OVER + at(12), "Draining": OVER + at(20), "Released": at(20)},
+            [(2, 4, Use.HELD), (4, 12, Use.OVERDUE), (12, 20, Use.DRAINING)],
+            id="the same, and it is over",
+        ),
+        pytest.param({"Attached": OVER + at(4)}, [(2, 30, Use.HELD)], id="drift that is being repaired"),
+    ],
+)
+def test_parts_never_overlap(conditions: dict[str, str], parts: list[tuple[int, int, Use]]) -> None:
+    (lane,) = lay_out([lent("one", at(1), at(2), **conditions)], when(0), when(30)).lanes
+    assert [(span.begin_s, span.end_s, span.use) for span in lane.spans] == [
+        (when(begin), when(end), use) for begin, end, use in parts
+    ]
+
+
 def test_what_ended_before_it_had_a_gpu_is_counted_by_reason_and_is_in_no_row() -> None:
     assert story().without == {"NoGPU": 2, "Released": 1, "TargetNotFound": 1}
     assert not {who.name for who in story().whose} & {"team-a/gone", "team-a/none", "team-a/given-up"}
