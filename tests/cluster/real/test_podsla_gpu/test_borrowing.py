@@ -93,7 +93,7 @@ def test_a_notebook_that_keeps_it_open_is_overdue_and_nobody_else_gets_it(
 
     overdue = wait_condition(installed, "kept", "Overdue")
     assert str(pid) in str(overdue["status"]["conditions"])
-    eventually(lambda: told(installed, "StillOpen") >= {"kept", borrower}, "events of both objects say so")
+    eventually(lambda: warned(installed, "DeviceBusy") >= {"kept", borrower}, "events of both objects say so")
     assert (opens(installed, borrower, gpu), opens(installed, rival, gpu, where)) == ("denied", "denied")
     assert pid in open_by(gpu)
     assert not read(installed, "after-kept", where).status.has(Type.ATTACHED)
@@ -111,9 +111,10 @@ def test_a_notebook_that_keeps_it_open_is_overdue_and_nobody_else_gets_it(
     assert after.status.held_s <= after.finished_s - kept.finished_s
 
 
-def told(user: User, reason: str) -> set[str]:
-    """Of which objects there are events with a reason, by name."""
-    return {each["regarding"]["name"] for each in user.api.list(EVENTS, NAMESPACE) if each["reason"] == reason}
+def warned(user: User, reason: str) -> set[str]:
+    """Of which objects there are events that warn with a reason, by name."""
+    events = user.api.list(EVENTS, NAMESPACE)
+    return {each["regarding"]["name"] for each in events if (each["type"], each["reason"]) == ("Warning", reason)}
 
 
 @pytest.mark.usefixtures("virtual_jobs")
