@@ -17,7 +17,7 @@ from tests.system.user import User
 pytestmark = pytest.mark.nodes
 
 MOMENTS: Final = range(20, 60)  # of a release and the attach after it
-WRITES: Final = 10  # of two attachments, as far as kubelets have told by then
+WRITES: Final = 8  # of two attachments, as far as kubelets have told by then
 
 
 def test_an_agent_that_dies_at_every_step_gives_a_device_from_one_to_the_other(
