@@ -33,7 +33,7 @@ def _missed_crowd(crowd: Crowd | None) -> Iterator[str]:
 def _missed_replay(replay: Replay | None) -> Iterator[str]:
     if replay is None:
         return
-    if round(replay.held, 2) > PUBLISHED_HELD:
+    if round(replay.held, 3) > PUBLISHED_HELD:  # as it is printed
         yield f"phases: {replay.held:.1%} of static is held, and {PUBLISHED_HELD:.0%} is the bar"
     if replay.twice or replay.left:
         yield f"phases: {len(replay.twice)} devices two had, {len(replay.left)} left"

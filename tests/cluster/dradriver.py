@@ -3,6 +3,9 @@ EDGE: a DRA driver for tests: the one device of a node, of which a ResourceSlice
 
 It runs in podsla's image, registers with the kubelet as any such driver does, and prepares claims by naming the device.
 It is one file, for it is mounted.
+
+Kubernetes' own (test/e2e/dra/test-driver) is not used: run by itself it gives its devices names and no attributes, so
+no ResourceSlice would say a device's UUID; it writes CDI files on the machine, and is in no image.
 """
 
 import sys

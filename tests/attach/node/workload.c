@@ -58,7 +58,10 @@ static int map_only(const char *path) {
     return error;
 }
 
-/* Opens at first use, closes only when the process ends, and fails for good where the first use failed. */
+/*
+ * Opens at first use, closes only when the process ends, and fails for good where the first use failed; in Python, where
+ * CUDA is a library, tests/podsla/lending/libcuda.c stands for it.
+ */
 static int use_as_cuda_does(const char *path) {
     if (first_use == 0) {
         int fd = open(path, FLAGS);

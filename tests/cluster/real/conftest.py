@@ -1,8 +1,5 @@
 """One cluster with both real nodes for all tests of this folder: of the nodes first, then of podsla, then its end."""
 
-import os
-import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +15,7 @@ from tests.cluster.install import describe, install
 from tests.cluster.kind import PROFILE_VARIABLE
 from tests.cluster.leftovers import snapshot
 from tests.cluster.lifecycle import down
+from tests.cluster.real.needs import need_real_nodes
 from tests.cluster.real.pods import CLASSES, OVERHEAD, wait_running
 from tests.cluster.state import Cluster, load_cluster
 from tests.system.user import User
@@ -27,33 +25,13 @@ NAME: Final = "real-nodes"
 PROFILE: Final = "control-plane+host+vm"
 HERE: Final = Path(__file__).resolve().parent
 KIND: Final = HERE.parent / "kind"
-PROGRAMS: Final = ("buildah", "mmdebstrap", "ip", "iptables-save", "mke2fs", "qemu-img", "qemu-system-x86_64")
-CAPABILITIES: Final = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}
 
 
 @pytest.fixture(scope="session")
 def before() -> frozenset[str]:
     """What this machine has before there is a cluster."""
-    if os.geteuid() != 0:
-        pytest.skip("real nodes make network links and cgroups: root is needed")
-    if missing := [program for program in PROGRAMS if not shutil.which(program)]:
-        absent(f"missing: {', '.join(missing)}; run tests/cluster/install-packages")
-    if lacks := lacking():
-        absent(f"root lacks here: {', '.join(lacks)}")
+    need_real_nodes()
     return snapshot()
-
-
-def absent(what: str) -> None:
-    """Skip; in CI, where root can have all that is needed, fail."""
-    (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(what)
-
-
-def lacking() -> list[str]:
-    """Name what a root in a container may be without."""
-    granted = re.search(r"^CapEff:\s+(\w+)", Path("/proc/self/status").read_text(), re.MULTILINE)
-    capabilities = int(granted[1], 16) if granted else 0
-    found = {name: bool(capabilities >> number & 1) for name, number in CAPABILITIES.items()}
-    return [name for name, there in {**found, "/dev/net/tun": Path("/dev/net/tun").exists()}.items() if not there]
 
 
 @pytest.fixture(scope="session")

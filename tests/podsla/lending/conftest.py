@@ -14,12 +14,13 @@ SOURCE = Path(__file__).parent / "libcuda.c"
 
 
 @pytest.fixture
-def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the device will be."""
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, libcuda: str) -> Path:
+    """Where the device will be, and what looks for it there."""
     folder = tmp_path / "dev"
     folder.mkdir()
     monkeypatch.setenv("PODSLA_GPU_DEVICES", str(folder / "nvidia[0-9]*"))
     monkeypatch.setenv("STAND_IN_GPU", str(folder / "nvidia0"))
+    monkeypatch.setenv("STAND_IN_CUDA", libcuda)
     return folder / "nvidia0"
 
 

@@ -1,6 +1,9 @@
 /*
  * Stands in for libcuda.so.1: the first cuInit of a process looks for the device and is remembered for good, and what it
  * opened stays open until the process ends.
+ *
+ * The other stand-in, `cuda` in tests/attach/node/workload.c, is a verb of the static program that containers run, in which
+ * no library could be loaded; this one is a library, for podsla.gpu knows CUDA by the library that a process has loaded.
  */
 #include <fcntl.h>
 #include <stdlib.h>

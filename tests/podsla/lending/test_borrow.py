@@ -19,7 +19,7 @@ import pytest
 from podsla import gpu
 from tests.podsla.lending.agent import UUID, StandInAgent, condition
 from tests.podsla.lending.apiserver import FakeApiServer, bound, unreadable
-from tests.podsla.lending.work import big, fail, sleep, unpicklable, use_cuda
+from tests.podsla.lending.work import big, fail, program, sleep, unpicklable, use_cuda
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.wire
@@ -75,11 +75,12 @@ def test_the_attachment_asks_for_what_was_said(server: FakeApiServer, agent: Sta
 def test_children_have_it_and_end_before_it_goes(server: FakeApiServer, agent: StandInAgent, node: Path) -> None:
     with gpu.borrow(**OURS) as lent:
         said = lent.run(
-            ["sh", "-c", "echo $CUDA_VISIBLE_DEVICES; cat; exit 3"], input="in", capture_output=True, text=True
-        )
-        child = lent.Popen(["sh", "-c", f"exec sleep 60 <{node}"])
+            program("print(os.environ['CUDA_VISIBLE_DEVICES'], sys.stdin.read()); sys.exit(3)"),
+            input="in", capture_output=True, text=True,
+        )  # fmt: skip
+        child = lent.Popen(program("time.sleep(60)"))
 
-    assert (said.returncode, said.stdout) == (3, f"{UUID}\nin")
+    assert (said.returncode, said.stdout) == (3, f"{UUID} in\n")
     assert child.returncode == -15
     settled(server)
 
@@ -248,13 +249,19 @@ def test_whoever_is_told_of_a_revocation_and_fails_stops_nothing(server: FakeApi
 
     def lose() -> None:
         with gpu.borrow(on_revoke=on_revoke, grace=0, **OURS) as lent:
-            child = lent.Popen(["sleep", "60"])
+            child = lent.Popen(program("print(flush=True); time.sleep(60)"), stdout=subprocess.PIPE)
+            assert child.stdout is not None
+            with child.stdout as said:
+                assert said.readline() == b"\n"
             revoke(server)
             assert child.wait(20) == -signal.SIGTERM
 
     with pytest.raises(gpu.Revoked):
         lose()
     settled(server)
+
+
+DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
 
 
 def test_a_child_that_is_waited_for_by_its_caller_has_the_grace_period_and_no_more(
@@ -267,11 +274,11 @@ def test_a_child_that_is_waited_for_by_its_caller_has_the_grace_period_and_no_mo
 
     def lose() -> None:
         with gpu.borrow(grace=2, **OURS) as lent:
-            for script in ("", "trap '' TERM", "trap '' TERM"):
-                child = lent.Popen(["sh", "-c", f"{script}\necho\nexec sleep 20"], stdout=subprocess.PIPE)
+            for script in ("", DEAF, DEAF):
+                child = lent.Popen(program(f"{script}\nprint(flush=True); time.sleep(20)"), stdout=subprocess.PIPE)
                 assert child.stdout is not None
                 with child.stdout as said:
-                    said.readline()
+                    assert said.readline() == b"\n"
                 children.append(child)
             began_s = time.monotonic()
             revoke(server)
@@ -297,7 +304,7 @@ while time.monotonic() < end_s:
     time.sleep(0.01)"""
     revoke_after(mark, server)
     with pytest.raises(gpu.Revoked), gpu.borrow(grace=0, **OURS) as lent:
-        lent.run([sys.executable, "-c", script])
+        lent.run(program(script))
     assert heard.read_text() == "x"
 
 
@@ -489,7 +496,7 @@ def test_without_a_service_account_it_says_so(tmp_path: Path, monkeypatch: pytes
 async def _async_use(libcuda: str) -> tuple[int, str]:
     async with gpu.borrow(**OURS) as lent:
         both = await asyncio.gather(
-            lent.acall(use_cuda, libcuda), lent.arun(["sh", "-c", "echo on"], capture_output=True, text=True)
+            lent.acall(use_cuda, libcuda), lent.arun(program("print('on')"), capture_output=True, text=True)
         )
     return both[0]["cuInit"], both[1].stdout
 
@@ -548,7 +555,7 @@ def test_the_file_needs_python_3_9_and_nothing_else(server: FakeApiServer, agent
     source = Path(str(gpu.__file__)).read_text()
     ast.parse(source, feature_version=(3, 9))
     (tmp_path / "lend.py").write_text(source)
-    code = "import lend\nwith lend() as lent: print(lent.run(['true']).returncode)"
+    code = f"import lend\nwith lend() as lent: print(lent.run({program('')!r}).returncode)"
     done = subprocess.run(
         [sys.executable, "-S", "-E", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60
     )

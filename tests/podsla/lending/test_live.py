@@ -2,7 +2,6 @@
 
 import base64
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from podsla.lending import Kubeconfig
 from tests.cluster.install import PODSLA, ROOT
 from tests.cluster.own import own_cluster
 from tests.podsla.lending.agent import UUID, StandInAgent, condition
-from tests.podsla.lending.work import use_cuda
+from tests.podsla.lending.work import program, use_cuda
 from tests.system.user import User
 from tests.waiting import eventually
 
@@ -162,7 +161,7 @@ def test_a_person_attaches_lists_and_detaches(admin: User, agent: StandInAgent) 
 def test_a_person_runs_a_command_from_outside(admin: User, agent: StandInAgent) -> None:
     done = admin.podsla(
         "gpu", "run", "-n", NAMESPACE, "--pod", "eval-x", "--kubeconfig", str(admin.kubeconfig),
-        "--", "sh", "-c", "echo $CUDA_VISIBLE_DEVICES; exit 5",
+        "--", *program("print(os.environ['CUDA_VISIBLE_DEVICES']); sys.exit(5)"),
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (5, f"{UUID}\n")
 
@@ -196,4 +195,4 @@ def test_an_unknown_attachment_is_said_to_be_none(admin: User) -> None:
 def test_the_in_code_client_works_over_a_kubeconfig(admin: User, agent: StandInAgent) -> None:
     pod = gpu.Pod(NAMESPACE, "eval-x")
     with gpu.borrow(timeout=30.0, api=Kubeconfig(admin.api), pod=pod) as lent:
-        assert lent.run([sys.executable, "-c", "pass"]).returncode == 0
+        assert lent.run(program("")).returncode == 0

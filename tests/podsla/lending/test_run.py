@@ -1,4 +1,4 @@
-"""`podsla gpu run` in a pod, against a fake API server and with a stand-in for the agent."""
+"""`podsla gpu run` in a pod, against a fake API server and with stand-ins for the agent and for CUDA."""
 
 import os
 import signal
@@ -11,6 +11,7 @@ from tests.cluster.install import PODSLA
 from tests.podsla.lending.agent import UUID, StandInAgent
 from tests.podsla.lending.apiserver import FakeApiServer
 from tests.podsla.lending.test_borrow import revoke, settled
+from tests.podsla.lending.work import program
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.wire
@@ -23,8 +24,8 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("command", "code"),
     [
-        pytest.param(["sh", "-c", "exit 7"], 7, id="its own"),
-        pytest.param(["sh", "-c", "kill -SEGV $$"], 128 + signal.SIGSEGV, id="a crash"),
+        pytest.param(program("sys.exit(7)"), 7, id="its own"),
+        pytest.param(program("os.kill(os.getpid(), 11)"), 128 + signal.SIGSEGV, id="a crash"),
         pytest.param(["no-such-program"], 127, id="not found"),
         pytest.param(["/etc/passwd"], 126, id="not executable"),
     ],
@@ -38,9 +39,8 @@ def test_the_exit_code_is_passed_on_and_the_gpu_goes(
 
 
 def test_the_command_has_the_device(server: FakeApiServer, agent: StandInAgent) -> None:
-    done = run(
-        "--count", "2", "--", "sh", "-c", "echo $CUDA_VISIBLE_DEVICES $NVIDIA_VISIBLE_DEVICES; test -e $STAND_IN_GPU"
-    )
+    says = "print(os.environ['CUDA_VISIBLE_DEVICES'], os.environ['NVIDIA_VISIBLE_DEVICES'])"
+    done = run("--count", "2", "--", *program(says))
     assert (done.returncode, done.stdout) == (0, f"{UUID} {UUID}\n")
     assert server.only()["spec"]["count"] == 2
 
@@ -50,8 +50,12 @@ def test_a_signal_goes_to_the_command_and_the_gpu_goes(
     server: FakeApiServer, agent: StandInAgent, tmp_path: Path, stop: signal.Signals
 ) -> None:
     mark = tmp_path / "began"
-    script = f"trap 'exit 9' TERM HUP INT; touch {mark}; while :; do sleep 0.05; done"
-    child = subprocess.Popen([PODSLA, "gpu", "run", "--", "sh", "-c", script], stdin=subprocess.DEVNULL)
+    script = f"""import signal
+for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    signal.signal(number, lambda *_: sys.exit(9))
+open({str(mark)!r}, "w").close()
+time.sleep(60)"""
+    child = subprocess.Popen([PODSLA, "gpu", "run", "--", *program(script)], stdin=subprocess.DEVNULL)
     eventually(mark.exists, "the command has begun")
     child.send_signal(stop)
     assert child.wait(30) == 9
@@ -70,7 +74,7 @@ def test_a_signal_ends_the_wait(server: FakeApiServer, agent: StandInAgent) -> N
 def test_one_that_is_taken_back_ends_the_command(server: FakeApiServer, agent: StandInAgent, tmp_path: Path) -> None:
     mark = tmp_path / "began"
     child = subprocess.Popen(
-        [PODSLA, "gpu", "run", "--grace", "0", "--", "sh", "-c", f"touch {mark}; exec sleep 60"],
+        [PODSLA, "gpu", "run", "--grace", "0", "--", *program(f"open({str(mark)!r}, 'w'); time.sleep(60)")],
         stderr=subprocess.PIPE,
         text=True,
     )

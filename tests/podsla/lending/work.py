@@ -1,10 +1,22 @@
-"""What children of these tests do."""
+"""What children of these tests do: each first starts CUDA, or what stands in for it, and so has the device open."""
 
 import ctypes
 import os
 import signal
+import sys
 import time
 from typing import Any
+
+
+def start_cuda() -> None:
+    """Start CUDA; it finds the device, or this fails."""
+    assert ctypes.CDLL(os.environ["STAND_IN_CUDA"]).cuInit(0) == 0
+
+
+def program(code: str) -> list[str]:
+    """Write a command that starts CUDA, and then runs *code*; it needs nothing but Python, from whichever folder."""
+    start = "import ctypes, os, sys, time\nassert ctypes.CDLL(os.environ['STAND_IN_CUDA']).cuInit(0) == 0"
+    return [sys.executable, "-S", "-E", "-c", f"{start}\n{code}"]
 
 
 def use_cuda(library: str) -> dict[str, Any]:
@@ -26,6 +38,7 @@ class OddError(Exception):
 
 def fail(kind: str) -> None:
     """End otherwise than by a result."""
+    start_cuda()
     if kind == "raise":
         raise KeyError("no such prompt")
     if kind == "odd":
@@ -37,6 +50,7 @@ def fail(kind: str) -> None:
 
 def sleep(seconds: float, mark: str = "") -> str:
     """Take a while, and say first that it began."""
+    start_cuda()
     if mark:
         with open(mark, "w") as file:
             file.write(str(os.getpid()))
@@ -46,9 +60,11 @@ def sleep(seconds: float, mark: str = "") -> str:
 
 def unpicklable() -> Any:
     """Give back what cannot be sent."""
+    start_cuda()
     return lambda: None
 
 
 def big(size: int) -> bytes:
     """Give back more than a pipe holds."""
+    start_cuda()
     return b"x" * size
