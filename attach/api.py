@@ -245,7 +245,7 @@ def parse_attachment(thing: Object) -> Attachment:
         owned=bool(metadata.get("ownerReferences")),
         force=(metadata.get("annotations") or {}).get(FORCE_RELEASE) == "true",
         spec=_spec(valid["spec"]),
-        status=_status(fields.get("status") or {}),
+        status=read_status(fields.get("status") or {}),
     )
 
 
@@ -272,7 +272,8 @@ def _spec(fields: Object) -> Spec:
     )
 
 
-def _status(fields: Object) -> Status:
+def read_status(fields: Object) -> Status:
+    """Read a status, which controller and agent alone have written."""
     placeholder = fields.get("placeholder")
     return Status(
         node=fields.get("node", ""),

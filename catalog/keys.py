@@ -43,6 +43,7 @@ NODE_SIZE: Final = f"{DOMAIN}node-size"
 FAMILY: Final = f"{DOMAIN}family"
 GENERATION: Final = f"{DOMAIN}generation"
 GPU_SEATS: Final = f"{DOMAIN}gpu-seats"
+QUARANTINED: Final = f"{DOMAIN}quarantined"  # a taint: nothing reserves a device there that is not known to be free
 INSTANCE_TYPE: Final = "node.kubernetes.io/instance-type"
 
 MIRROR_POD: Final = "kubernetes.io/config.mirror"

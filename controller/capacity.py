@@ -14,7 +14,7 @@ from kube.api import Object
 from kube.kinds import NODES, PODS
 from nodes.bound import by_node, keep_promises, read_bound
 from nodes.capacity import Held, NodePatch, Plan, give_back, plan
-from nodes.startup import Started, started
+from nodes.taints import Retaint, started
 
 AT_ONCE: Final = 100  # nodes written in one round, so that an edit of a catalogue never waits for a thousand
 WRITERS: Final = 8  # of them at the same time: where nodes join by the hundred, the API server takes long for each call
@@ -41,7 +41,7 @@ class Capacity:
     def __init__(self, world: World, metrics: Metrics, serving: Serving) -> None:
         self.world, self.metrics, self.serving = world, metrics, serving
         self.held: tuple[Held, ...] = ()
-        self.started: tuple[Started, ...] = ()
+        self.started: tuple[Retaint, ...] = ()
         self._unknown = set[str]()  # types that were told of
         self._waiting, self._told_waiting = (
             tuple[str, ...](),

@@ -19,7 +19,7 @@ from controller.meter import Meter
 from controller.metrics import Metrics
 from controller.overlays import Overlays
 from controller.serving import Serving
-from controller.startup import Startup
+from controller.taints import Quarantine, Startup
 from controller.targets import Targets
 from controller.unsized import UnsizedPods
 from controller.usage import Usage
@@ -72,6 +72,7 @@ def reconcilers(world: World, metrics: Metrics) -> list[Task]:
         Task("capacity", capacity.reconcile),
         Task("startup", Startup(world, capacity).reconcile),
         Task("attachments", attachments.reconcile, lambda: attachments.due_s, hurries=True, forget=attachments.forget),
+        Task("quarantine", Quarantine(world).reconcile, hurries=True),
         Task("warm", Warm(world, metrics, serving, attachments).reconcile),
         Task("meter", meter.reconcile, forget=meter.forget),
         Task("overlays", Overlays(world, serving).reconcile),

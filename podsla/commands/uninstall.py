@@ -7,11 +7,11 @@ from typing import Any, Final
 
 import click
 
-from catalog.keys import PLACEHOLDER, WARM
+from catalog.keys import PLACEHOLDER, QUARANTINED, WARM
 from nodes.bound import RESOURCES, by_node, keep_promises, read_bound
 from nodes.capacity import LABELS, plan
 from nodes.export import STARTUP_TAINT
-from nodes.startup import started
+from nodes.taints import Retaint, quarantine, started
 from podsla.options import cluster_options
 from podsla.output import REFUSED, note, say
 from podsla.summary import counted
@@ -197,14 +197,24 @@ def holder_of(lease: Mapping[str, Any] | None) -> tuple[str, str, int] | None:
 
 
 def _take_taints(api: Any) -> None:
-    """Take the startup taint from nodes that wait with it: nobody else would, and they would take no pods."""
+    """Take podsla's taints from nodes: nobody else would, and they would take no pods."""
     from kube.kinds import NODES
 
     waiting = list(started(api.list(NODES), frozenset()))
-    for one in waiting:
-        api.patch(NODES, one.node, {"metadata": {"resourceVersion": one.version}, **one.body})
+    _write_taints(api, waiting)
     if waiting:
         say(f"{counted(len(waiting), 'node')} freed of the taint {STARTUP_TAINT}; take it out of your node groups too")
+    quarantined = list(quarantine(api.list(NODES), frozenset()))
+    _write_taints(api, quarantined)
+    if quarantined:
+        say(f"{counted(len(quarantined), 'node')} freed of the taint {QUARANTINED}")
+
+
+def _write_taints(api: Any, due: Iterable[Retaint]) -> None:
+    from kube.kinds import NODES
+
+    for one in due:
+        api.patch(NODES, one.node, {"metadata": {"resourceVersion": one.version}, **one.body})
 
 
 def _clean_nodes(api: Any, *, force: bool) -> int:

@@ -319,6 +319,36 @@ def test_it_is_removed_once_its_time_is_over() -> None:
     assert decide(ended, seen(now_s=NOW_S)) == Remove()
 
 
+def test_a_placeholder_stands_where_its_target_does_belongs_to_its_attachment_and_drives_nobody_away() -> None:
+    """It tolerates what its target does and nothing else: no taint of podsla's either."""
+    tolerations: tuple[dict[str, Any], ...] = ({"key": "edge", "operator": "Exists", "effect": "NoSchedule"},)
+    for target, tolerated in ((pod(tolerations=tolerations), list(tolerations)), (pod(), [])):
+        body = placeholder(asked(), target, "podsla")
+
+        assert body["metadata"]["ownerReferences"] == [
+            {
+                "apiVersion": "podsla.io/v1beta1",
+                "kind": "GPUAttachment",
+                "name": "eval",
+                "uid": "u1",
+                "controller": True,
+                "blockOwnerDeletion": True,
+            }
+        ]
+        assert body["spec"]["tolerations"] == tolerated
+        assert body["spec"]["priorityClassName"] == "podsla-placeholder"
+        assert body["spec"]["affinity"] == {
+            "nodeAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": {
+                    "nodeSelectorTerms": [
+                        {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]}
+                    ]
+                }
+            }
+        }
+        assert "nodeName" not in body["spec"]
+
+
 def test_a_placeholder_comes_back_as_it_was_sent() -> None:
     body = placeholder(asked(), pod(), "podsla")
     body["metadata"]["uid"] = "h1"

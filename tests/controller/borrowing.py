@@ -15,6 +15,7 @@ from controller.catalogs import Catalogs
 from controller.meter import Meter
 from controller.metrics import Metrics
 from controller.serving import Serving
+from controller.taints import Quarantine
 from controller.warm import Warm
 from controller.world import World
 from kube.api import Api, ApiError, Object, PatchKind, Resource
@@ -189,6 +190,7 @@ def controlling(lending: Lending) -> Iterator[Metrics]:
     serving = Serving(world)
     catalogs, attachments = Catalogs(world, metrics, serving), Attachments(world, metrics, serving)
     warm, meter = Warm(world, metrics, serving, attachments), Meter(world, metrics, serving, attachments)
+    quarantine = Quarantine(world)
     raised: list[Exception] = []
 
     def run() -> None:
@@ -199,6 +201,7 @@ def controlling(lending: Lending) -> Iterator[Metrics]:
                 try:
                     catalogs.reconcile()
                     attachments.reconcile()
+                    quarantine.reconcile()
                     warm.reconcile()
                     meter.reconcile()
                 except ApiError as error:

@@ -75,7 +75,7 @@ def test_what_nodes_report_waits_for_the_end_of_the_pause(
     assert resting.woken.is_set()
 
 
-def test_the_reconciler_that_hurries_is_that_of_attachments() -> None:
+def test_those_hurry_that_somebody_waits_for_or_that_keep_a_device_from_being_given_twice() -> None:
     made = Controller(Api(ApiClient(Configuration())), "podsla-system", "me")
 
-    assert [task.name for task in made.tasks if task.hurries] == ["attachments"]
+    assert [task.name for task in made.tasks if task.hurries] == ["attachments", "quarantine"]

@@ -63,6 +63,23 @@ def test_a_process_may_do_what_it_does_and_no_more(
     assert done.stdout.strip().partition(" ")[0] == ("yes" if may else "no"), done.stderr
 
 
+@pytest.mark.usefixtures("roles")
+@pytest.mark.parametrize("file", ["cluster-autoscaler/rbac.yaml", "gpu-attach/controller.yaml"])
+def test_the_controller_changes_nodes_where_a_component_lets_it(admin: User, file: str) -> None:
+    """And does nothing else with them."""
+    account = "system:serviceaccount:podsla-system:podsla-controller"
+    path = str(MANIFESTS / "components" / file)
+    run(admin, "apply", "-f", path)
+    try:
+        may = {
+            verb: admin.kubectl("auth", "can-i", verb, "nodes", "--as", account).stdout.strip().partition(" ")[0]
+            for verb in ("patch", "update", "create", "delete")
+        }
+    finally:
+        run(admin, "delete", "-f", path)
+    assert may == {"patch": "yes", "update": "no", "create": "no", "delete": "no"}
+
+
 @pytest.mark.usefixtures("roles", "crd")
 def test_one_configuration_is_watched_by_its_name_alone(admin: User) -> None:
     """RBAC takes a field selector for a name, so that no right over those of others is needed."""

@@ -254,11 +254,17 @@ def test_podsla_goes_without_a_trace_and_holds_nobody_up(admin: User, here: Clus
 
     assert admin.kubectl("-n", "edge", "delete", "pod", "packets", "later").returncode == 0
     theirs = {"key": "example.com/burn-in", "effect": "NoSchedule"}
-    starting = {"spec": {"taints": [theirs, {"key": STARTUP_TAINT, "value": "true", "effect": "NoSchedule"}]}}
-    admin.api.patch(NODES, PACKETS, starting)  # it registered when no controller was there any more
+    starting = {"key": STARTUP_TAINT, "value": "true", "effect": "NoSchedule"}
+    held = {"key": "podsla.io/quarantined", "effect": "NoSchedule"}
+    admin.api.patch(
+        NODES, PACKETS, {"spec": {"taints": [theirs, starting, held]}}
+    )  # it registered when no controller was there any more
     again = admin.podsla("uninstall")
 
-    freed = f"1 node freed of the taint {STARTUP_TAINT}; take it out of your node groups too\n"
+    freed = (
+        f"1 node freed of the taint {STARTUP_TAINT}; take it out of your node groups too\n"
+        "1 node freed of the taint podsla.io/quarantined\n"
+    )
     assert (again.returncode, again.stdout) == (1, GONE + NO_CONTROLLER + freed + cleaned("1 node"))
     assert (admin.api.get(NODES, PACKETS) or {})["spec"]["taints"] == [theirs]
     assert again.stderr == left_as_it_is(CLOCK, "clock")

@@ -254,6 +254,19 @@ class TestGpu:
         assert annotation(given, "cluster-autoscaler.kubernetes.io/safe-to-evict") == "false"
         assert annotation(given, "karpenter.sh/do-not-disrupt") == "true"
 
+    def test_autoscalers_may_evict_who_borrows_where_the_class_says_so(self) -> None:
+        """It gets the same place and seat."""
+        classes = "\n  - {name: borrow, gpu: {models: [T4, A10], mode: on-demand, evictable: true}}\n"
+        other = Serving(compile_index(catalog(classes=classes), target("kubernetes")))
+        guarded, result = sized(pod("borrow")).pod, admit(pod("borrow"), {}, other, TODAY)
+        assert isinstance(result, Sized)
+        given = result.pod
+        guards = {"cluster-autoscaler.kubernetes.io/safe-to-evict", "karpenter.sh/do-not-disrupt"}
+
+        assert guards - guarded["metadata"]["annotations"].keys() == set()
+        assert guards & given["metadata"]["annotations"].keys() == set()
+        assert given["spec"] == guarded["spec"]
+
 
 class TestRuntime:
     """A runtime class is set where absent; overhead is the API server's to fill in."""
