@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from attach.api import KIND, Attachment, Object, placeholder_name
-from catalog.keys import CLASS, OPT_OUT, PLACEHOLDER, WARM
+from catalog.keys import CLASS, ISTIO_INJECT, LINKERD_INJECT, OPT_OUT, PLACEHOLDER, WARM
 from catalog.schema import API_VERSION
+from catalog.target import Metadata
 
 PRIORITY_CLASS: Final = "podsla-placeholder"
 GRACE_S: Final = 3600  # it ends on the agent's word, and the kubelet keeps the device until then
 CONTAINER: Final = "hold"
+NOTHING_MORE: Final = Metadata()
 _REQUESTS: Final = {"cpu": "10m", "memory": "32Mi"}
 _LIMITS: Final = {"cpu": "500m", "memory": "64Mi"}  # it starts as Python does, and hears nothing before it has
 
@@ -87,16 +89,18 @@ def read_pod(thing: Object) -> Pod:
     )
 
 
-def placeholder(attachment: Attachment, target: Pod, image: str) -> dict[str, Any]:
-    """Write the pod that reserves for an attachment, on the node of its target."""
+def placeholder(attachment: Attachment, target: Pod, image: str, more: Metadata = NOTHING_MORE) -> dict[str, Any]:
+    """Write the pod that reserves for an attachment, on the node of its target; *more* is what it carries besides."""
     name, owner = placeholder_name(attachment.uid), {"ownerReferences": [owner_of(attachment)]}
-    metadata = {**_metadata(name, attachment.namespace, attachment.uid), **owner}
+    metadata = {**_metadata(name, attachment.namespace, attachment.uid, more), **owner}
     return _pod(metadata, {attachment.spec.resource: str(attachment.spec.count)}, target, image)
 
 
-def warm_placeholder(name: str, namespace: str, resource: str, beside: Pod, image: str) -> dict[str, Any]:
+def warm_placeholder(
+    name: str, namespace: str, resource: str, beside: Pod, image: str, more: Metadata = NOTHING_MORE
+) -> dict[str, Any]:
     """Write a pod that reserves one GPU for whoever of its namespace asks next on the node of *beside*."""
-    return _pod(_metadata(name, namespace, WARM), {resource: "1"}, beside, image)
+    return _pod(_metadata(name, namespace, WARM, more), {resource: "1"}, beside, image)
 
 
 def owner_of(attachment: Attachment) -> dict[str, Any]:
@@ -111,12 +115,17 @@ def owner_of(attachment: Attachment) -> dict[str, Any]:
     }
 
 
-def _metadata(name: str, namespace: str, label: str) -> dict[str, Any]:
+def _metadata(name: str, namespace: str, label: str, more: Metadata) -> dict[str, Any]:
     return {
         "name": name,
         "namespace": namespace,
-        "labels": {PLACEHOLDER: label, "sidecar.istio.io/inject": "false"},
-        "annotations": {CLASS: OPT_OUT, "sidecar.istio.io/inject": "false", "linkerd.io/inject": "disabled"},
+        "labels": {**dict(more.labels), PLACEHOLDER: label, ISTIO_INJECT: "false"},
+        "annotations": {
+            **dict(more.annotations),
+            CLASS: OPT_OUT,
+            ISTIO_INJECT: "false",
+            LINKERD_INJECT: "disabled",
+        },
     }
 
 

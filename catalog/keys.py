@@ -52,3 +52,5 @@ GPU_ON_DEMAND: Final = "on-demand"
 
 SAFE_TO_EVICT: Final = "cluster-autoscaler.kubernetes.io/safe-to-evict"
 DO_NOT_DISRUPT: Final = "karpenter.sh/do-not-disrupt"
+ISTIO_INJECT: Final = "sidecar.istio.io/inject"
+LINKERD_INJECT: Final = "linkerd.io/inject"

@@ -27,6 +27,8 @@ MAX_CLASSES: Final = 512
 MAX_BUDGETS: Final = 256
 
 Schema = dict[str, Any]
+LABEL_KEY: Final = r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+LABEL_VALUE: Final = r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?"
 _EMPTY: Final = "is empty; give it a value or leave it out"
 Fault: TypeAlias = tuple[Path, str]  # where, and what is wrong
 
@@ -114,6 +116,11 @@ def many(item: Schema | None, most: int, **rules: Any) -> Schema:
 def mapping(values: Schema, **rules: Any) -> Schema:
     """A mapping with free keys."""
     return {"type": "dict", "keysrules": {"type": "string"}, "valuesrules": values, **rules}
+
+
+def keyed(values: Schema, most: int, **rules: Any) -> Schema:
+    """Labels or annotations, up to *most*: their keys are those of Kubernetes."""
+    return {**mapping(values, **rules), "keysrules": text(regex=LABEL_KEY), "maxlength": most}
 
 
 def name(**rules: Any) -> Schema:

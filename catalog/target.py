@@ -116,6 +116,14 @@ class Consumer:
 
 
 @dataclass(frozen=True, slots=True)
+class Metadata:
+    """Labels and annotations for objects that podsla makes, beside its own."""
+
+    labels: tuple[tuple[str, str], ...] = ()
+    annotations: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class TargetGpu:
     """
     How GPUs are asked for here: the resource, the node label of the model, and how each model is spelt in it.
@@ -124,6 +132,7 @@ class TargetGpu:
         libraries: What borrowers get for the driver's libraries; None: nothing, their images have them.
         runtime_class: The RuntimeClass that brings them, where one does.
         phase_image: podsla's image, which borrows beside a GPU phase; None: no container can be one.
+        placeholder_metadata: What the pods that reserve GPUs carry, for those who see to queues of pods.
     """
 
     resource: str
@@ -133,6 +142,7 @@ class TargetGpu:
     libraries: Libraries | None = None
     runtime_class: str = NVIDIA
     phase_image: str | None = None
+    placeholder_metadata: Metadata = Metadata()
 
     def spellings(self, models: Sequence[str]) -> tuple[str, ...]:
         """Find the label values of *models* (none: of all); a model that this target cannot spell adds none."""

@@ -5,16 +5,19 @@ from functools import lru_cache
 from typing import Any, Final
 
 from catalog.dimension import BY_PATH, TUNABLE
+from catalog.keys import DOMAIN, ISTIO_INJECT, LINKERD_INJECT
 from catalog.model import Requirement, read_tolerations
 from catalog.problems import InvalidError, Problem, nearest
 from catalog.schema import (
     API_VERSION,
     DIMENSION_PATH,
+    LABEL_VALUE,
     TOLERATIONS,
     Rules,
     cpu,
     flag,
     integer,
+    keyed,
     many,
     mapping,
     name,
@@ -31,6 +34,7 @@ from catalog.target import (
     KarpenterExport,
     Libraries,
     Mechanism,
+    Metadata,
     Resources,
     Runtime,
     Target,
@@ -86,6 +90,12 @@ TARGET: Final = Rules(
                         "gpuLibraries": text(allowed=[one.value for one in Libraries]),
                         "runtimeClassName": text(),
                         "phaseImage": text(empty=False),
+                        "placeholderMetadata": one(
+                            {
+                                "labels": keyed(text(regex=LABEL_VALUE), 32, default={}),
+                                "annotations": keyed(text(maxlength=1024), 32, default={}),
+                            }
+                        ),
                     }
                 ),
             },
@@ -154,10 +164,18 @@ def _check_autoscaler(document: Document, fields: Mapping[str, Any], *, virtual_
 
 
 def _check_gpu(document: Document, fields: Mapping[str, Any]) -> list[Problem]:
-    if "runtimeClassName" not in fields or fields.get("gpuLibraries") == Libraries.RUNTIME_CLASS:
-        return []
-    message = "is for gpuLibraries: runtimeClass alone; write that beside it, or take it away"
-    return [document.problem(("spec", "gpu", "runtimeClassName"), message)]
+    own = [
+        (group, key)
+        for group, texts in fields.get("placeholderMetadata", {}).items()
+        for key in texts
+        if key.startswith(DOMAIN) or key in (ISTIO_INJECT, LINKERD_INJECT)
+    ]
+    message = "is podsla's own to write on the pods that reserve GPUs; take it away"
+    problems = [document.problem(("spec", "gpu", "placeholderMetadata", group, key), message) for group, key in own]
+    if "runtimeClassName" in fields and fields.get("gpuLibraries") != Libraries.RUNTIME_CLASS:
+        message = "is for gpuLibraries: runtimeClass alone; write that beside it, or take it away"
+        problems.append(document.problem(("spec", "gpu", "runtimeClassName"), message))
+    return problems
 
 
 def _check_consumers(document: Document, consumers: Sequence[Mapping[str, Any]]) -> list[Problem]:
@@ -203,6 +221,7 @@ def _read_runtime(key: str, fields: Mapping[str, Any]) -> Runtime:
 
 def _read_gpu(fields: Mapping[str, Any]) -> TargetGpu:
     models = tuple((model, tuple(spellings)) for model, spellings in sorted(fields["models"].items()))
+    metadata = fields.get("placeholderMetadata", {"labels": {}, "annotations": {}})
     return TargetGpu(
         resource=fields["resource"],
         model_label=fields["modelLabel"],
@@ -211,4 +230,5 @@ def _read_gpu(fields: Mapping[str, Any]) -> TargetGpu:
         libraries=Libraries(fields["gpuLibraries"]) if "gpuLibraries" in fields else None,
         runtime_class=fields.get("runtimeClassName", NVIDIA),
         phase_image=fields.get("phaseImage"),
+        placeholder_metadata=Metadata(*(tuple(sorted(metadata[group].items())) for group in ("labels", "annotations"))),
     )

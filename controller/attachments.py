@@ -382,7 +382,7 @@ class Step:
 
     def _reserve(self) -> bool:
         assert self.target is not None  # noqa: S101 - without one nothing is reserved
-        body = placeholder(self.attachment, self.target, self.all.image())
+        body = placeholder(self.attachment, self.target, self.all.image(), self.all.serving.placeholder_metadata())
         try:
             self.placeholder = read_pod(self.api.create(PODS, body, self.namespace))
         except ApiError as error:

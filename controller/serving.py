@@ -11,6 +11,7 @@ from catalog.accept import Memo
 from catalog.load import DEFAULT_TARGET, load_target
 from catalog.merged import MergedPlan, plan_merged, read_merged
 from catalog.served import TARGET_CONFIG_MAP, Accepted, Served, build, find_accepted
+from catalog.target import Metadata
 from controller.targets import plan_target
 from controller.world import World
 from kube.api import Object
@@ -39,6 +40,12 @@ class Serving:
             ahead = self._ahead if self._ahead and self._ahead[0] == found.key else None
             self._served, self.accepted = ahead[1] if ahead else build(found, self.default, self.memo), found
         return self._served
+
+    def placeholder_metadata(self) -> Metadata:
+        """Give what the target wants on pods that reserve GPUs."""
+        served = self.current()
+        gpu = served.target.gpu if served is not None else None
+        return gpu.placeholder_metadata if gpu is not None else Metadata()
 
     @property
     def judged(self) -> bool:

@@ -130,7 +130,8 @@ class Warm:
         if found is None:
             return
         name = f"podsla-warm-{secrets.token_hex(5)}"  # never the same again: the kubelet knows pods by their names
-        body = warm_placeholder(name, namespace, resource, read_pod(found), self.attachments.image())
+        more = self.serving.placeholder_metadata()
+        body = warm_placeholder(name, namespace, resource, read_pod(found), self.attachments.image(), more)
         try:
             made = self.world.api.create(PODS, body, namespace)
         except ApiError as error:

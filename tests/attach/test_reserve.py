@@ -26,6 +26,7 @@ from attach.reserve import (
     Withdraw,
     decide,
 )
+from catalog.target import Metadata
 from tests.attach.test_api import NOW, attachment
 from tests.sample import answer
 from webhook.decision import Ignore, Skip
@@ -347,6 +348,27 @@ def test_a_placeholder_stands_where_its_target_does_belongs_to_its_attachment_an
             }
         }
         assert "nodeName" not in body["spec"]
+
+
+def test_a_placeholder_carries_what_the_target_says_and_what_is_ours_stays_ours() -> None:
+    """Both kinds: the one that is made for an attachment, and the one that is kept ready."""
+    labels = (("kueue.x-k8s.io/queue-name", "gpus"), ("podsla.io/placeholder", "forged"))
+    more = Metadata(labels, (("example.com/team", "edge"), ("podsla.io/class", "net")))
+    made = placeholder(asked(), pod(), "podsla", more)["metadata"]
+    kept = warm_placeholder("podsla-warm-a", "team-a", "nvidia.com/gpu", pod(), "podsla", more)["metadata"]
+
+    for metadata, uid in ((made, "u1"), (kept, "warm")):
+        assert metadata["labels"] == {
+            "kueue.x-k8s.io/queue-name": "gpus",
+            "podsla.io/placeholder": uid,
+            "sidecar.istio.io/inject": "false",
+        }
+        assert metadata["annotations"] == {
+            "example.com/team": "edge",
+            "podsla.io/class": "none",
+            "sidecar.istio.io/inject": "false",
+            "linkerd.io/inject": "disabled",
+        }
 
 
 def test_a_placeholder_comes_back_as_it_was_sent() -> None:
