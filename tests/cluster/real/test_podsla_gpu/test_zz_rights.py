@@ -29,14 +29,15 @@ def test_nothing_is_left_of_it(installed: User, gpus: Gpus) -> None:
 
 
 def left_on(user: User, node: str) -> list[Any]:
-    """What the agent of a node has in its journal, and devices that somebody has open."""
+    """What the agent of a node has in its journal, and who has a device open in a pod."""
     which = ("-l", "app.kubernetes.io/name=podsla-agent", f"--field-selector=spec.nodeName={node}", "-o", "name")
     agent = user.kubectl("-n", AGENTS, "get", "pods", *which).stdout.strip()
     inspect = ("podsla", "gpu", "inspect", f"--inventory=/gpus/{node}.yaml", "-o", "json")
     told = user.kubectl("-n", AGENTS, "exec", agent, "--", *inspect)
     assert told.returncode == 0, told.stderr
     seen = json.loads(told.stdout)
-    return [*seen["attachments"], *(each for each in seen["devices"] if each["holders"])]
+    holders = [holder for device in seen["devices"] for holder in device["holders"]]
+    return [*seen["attachments"], *(holder for holder in holders if holder["podUID"])]
 
 
 @pytest.mark.usefixtures("gpus")
