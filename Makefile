@@ -51,7 +51,7 @@ demo-gpu: PROFILE := control-plane+host
 demo-gpu: .venv/ready packages cluster-build ## two jobs borrow one GPU in a cluster, the second waits; KEEP=1 leaves it up: as root
 	@$(BIN)/python -m tests.cluster.demo_gpu
 
-soak-attach: .venv/ready ## 10,000 attaches and detaches under opens that may not fail, on each engine: five minutes, as root
+soak-attach: .venv/ready ## 10,000 attaches and detaches under opens that may not fail, on each engine, and 1,000 under reloads: seven minutes, as root
 	PODSLA_ATTACH_CYCLES=10000 $(BIN)/pytest -s tests/attach/node/test_soak.py tests/attach/node/test_systemd.py -k "test_soak or reloads_all_the_time"
 
 soak-reload: PROFILE := control-plane+host+vm
