@@ -73,7 +73,8 @@ def _attach(api: Api, seen: Seen, name: str, pod: str, where: str) -> str:
     seen.note(uid, "asked", asked_s)
     until(lambda: "told" in seen.at_s[uid] or uid in seen.ended, f"{where}/{name} is attached")
     if "told" not in seen.at_s[uid]:
-        raise ClusterError(f"attachment {where}/{name} ended as {seen.ended[uid]}, and was to be attached")
+        why = (api.get(GPU_ATTACHMENTS, name, where) or {}).get("status", {}).get("conditions")
+        raise ClusterError(f"attachment {where}/{name} ended as {seen.ended[uid]}, and was to be attached: {why}")
     return uid
 
 
