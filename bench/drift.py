@@ -10,10 +10,10 @@ from functools import partial
 from typing import Final
 
 from bench.attach import Row
-from bench.idle import run_agent
+from bench.idle import fresh_worlds, run_agent
 from tests.attach.contract import found
 from tests.attach.node.conftest import missing
-from tests.attach.node.containers import Machine, Runtime, build_root, build_workload, hierarchies, machine
+from tests.attach.node.containers import Machine
 from tests.attach.node.drift import make_anew, rules_in
 from tests.attach.node.files import attachment, write_desired, write_inventory
 from tests.attach.node.world import RealWorkload, RealWorld
@@ -31,15 +31,9 @@ def bench_drift() -> Iterator[Row]:
     if lacking := missing():
         yield "drift of a device", "-", "-", f"not measured: {lacking}"
         return
-    for version, hierarchy in sorted(hierarchies().items(), reverse=True):
-        with machine() as here:
-            root = build_root(here.folder, build_workload(here.folder), busybox=False)
-            world = RealWorld(Runtime("runc", version, here, root), hierarchy)
-            try:
-                for what, gaps_s in _measure(world, here).items():
-                    yield _row(f"cgroup {version}: without the device where {what}", gaps_s)
-            finally:
-                world.close()
+    for world, here in fresh_worlds():
+        for what, gaps_s in _measure(world, here).items():
+            yield _row(f"cgroup {world.version}: without the device where {what}", gaps_s)
 
 
 def _measure(world: RealWorld, here: Machine) -> Mapping[str, list[float]]:

@@ -38,13 +38,19 @@ def bench_idle() -> Iterator[Row]:
     if lacking := missing():
         yield "agent at rest", "-", "-", f"not measured: {lacking}"
         return
+    for world, here in fresh_worlds():
+        yield _watch(world, here, world.version)
+        yield _in_cluster(world, here, world.version)
+
+
+def fresh_worlds() -> Iterator[tuple[RealWorld, Machine]]:
+    """Make a world for each version of cgroups that this machine has; one ends before the next one begins."""
     for version, hierarchy in sorted(hierarchies().items(), reverse=True):
         with machine() as here:
             root = build_root(here.folder, build_workload(here.folder), busybox=False)
             world = RealWorld(Runtime("runc", version, here, root), hierarchy)
             try:
-                yield _watch(world, here, version)
-                yield _in_cluster(world, here, version)
+                yield world, here
             finally:
                 world.close()
 

@@ -19,11 +19,7 @@ DIES_AT, AHEAD_S = "tests-dies-at", "tests-ahead-s"
 
 
 def dying_at_orders() -> Hook:
-    """
-    Make what counts moments as `tests/attach/node/agents.py` does, from when there is an order, and dies at the n-th.
-
-    The first is before anything, each other one right after an effect: what lies between is one moment to all others.
-    """
+    """Make what counts moments from when there is an order, and dies at the n-th."""
     order, passed = FOLDER / DIES_AT, list[str]()
 
     def pass_by(name: str) -> None:
@@ -33,7 +29,7 @@ def dying_at_orders() -> Hook:
             passed.clear()
             return
         last = passed[-1] if passed else ""
-        if not last or name == last.replace("before", "after", 1):
+        if is_moment(last, name):
             number -= 1
             put(order, number)
         passed.append(name)
@@ -42,6 +38,15 @@ def dying_at_orders() -> Hook:
             os.kill(os.getpid(), signal.SIGKILL)
 
     return pass_by
+
+
+def is_moment(last: str, name: str) -> bool:
+    """
+    Tell whether a crash point is another moment to all others than the point before it, "" for none.
+
+    The first is before anything, each other one right after an effect: what lies between is one moment to them.
+    """
+    return not last or name == last.replace("before", "after", 1)
 
 
 def put(order: Path, number: float) -> None:

@@ -4,7 +4,8 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -97,6 +98,19 @@ def install_gpus(cluster: Cluster, gpus: Mapping[str, Sequence[Mapping[str, Any]
     for node in gpus:
         kubectl(cluster, "label", "node", node, f"{LABEL}=true", f"{MODEL}=Tesla-T4", "--overwrite")
     kubectl(cluster, "apply", "--server-side", "-k", str(_overlay(cluster, gpus, dying=dying)))
+
+
+@contextmanager
+def offering(
+    cluster: Cluster, gpus: Mapping[str, Sequence[Mapping[str, Any]]], *, dying: bool = False
+) -> Iterator[None]:
+    """Have nodes offer these devices meanwhile, once this machine does; an agent that stays would hold it for good."""
+    install_gpus(cluster, gpus, dying=dying)
+    try:
+        wait_for_gpus(cluster, HOST, len(gpus[HOST]))
+        yield
+    finally:
+        remove_gpus(cluster)
 
 
 def lend_here(cluster: Cluster, count: int, report: Callable[[str], None], *, real: bool = False) -> None:

@@ -304,12 +304,18 @@ Handing.TestCase.settings = settings(max_examples=60, stateful_step_count=30, de
 TestHanding = Handing.TestCase
 
 
-def test_what_is_kept_ready_is_handed_over_in_one_round() -> None:
-    """Cold, a scheduler is in between; here the pod that was there is the attachment's after one look."""
+def one_ready() -> Handing:
+    """A namespace whose one GPU that it keeps ready is there."""
     world = Handing()
     world.ask_to_keep("1")
     world.reconcile(0, looks=True)
     world.schedule()
+    return world
+
+
+def test_what_is_kept_ready_is_handed_over_in_one_round() -> None:
+    """Cold, a scheduler is in between; here the pod that was there is the attachment's after one look."""
+    world = one_ready()
     (kept,) = world.store.placeholders()
     assert kept["metadata"]["labels"][PLACEHOLDER] == WARM
 
@@ -325,10 +331,7 @@ def test_what_is_kept_ready_is_handed_over_in_one_round() -> None:
 
 def test_nothing_is_asked_and_nothing_told_before_what_is_ready_is_handed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each call is a part of the way from asking to access."""
-    world = Handing()
-    world.ask_to_keep("1")
-    world.reconcile(0, looks=True)
-    world.schedule()
+    world = one_ready()
     (kept,) = world.store.placeholders()
     world.ask("a", 1)
     calls, answer = list[tuple[str, str, Any]](), world.store.call
@@ -358,10 +361,7 @@ def settled(world: Handing) -> Object:
 
 def test_who_is_slower_takes_nothing_from_who_was_faster() -> None:
     """Another has it between the look at the pod and the write on it."""
-    world = Handing()
-    world.ask_to_keep("1")
-    world.reconcile(0, looks=True)
-    world.schedule()
+    world = one_ready()
     world.ask("a", 1)
     (kept,) = world.store.placeholders()
 
@@ -381,10 +381,7 @@ def test_who_is_slower_takes_nothing_from_who_was_faster() -> None:
 
 
 def test_a_leader_that_wakes_up_gives_back_nothing_that_was_handed_over_since() -> None:
-    world = Handing()
-    world.ask_to_keep("1")
-    world.reconcile(0, looks=True)
-    world.schedule()
+    world = one_ready()
     world.ask_to_keep("0")
     world.look(1)
     world.ask("a", 1)
@@ -402,10 +399,7 @@ def test_a_leader_that_wakes_up_gives_back_nothing_that_was_handed_over_since() 
 )  # claimed, chosen, handed over, its UID, Scheduled; and what comes after
 def test_whoever_comes_next_goes_on_wherever_a_controller_died(writes: int) -> None:
     """In the middle of handing over, of giving back and of making anew."""
-    world = Handing()
-    world.ask_to_keep("1")
-    world.reconcile(0, looks=True)
-    world.schedule()
+    world = one_ready()
     (kept,) = world.store.placeholders()
     world.ask("a", 1)
     world.ask("b", 1)

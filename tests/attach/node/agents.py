@@ -23,6 +23,7 @@ from attach.transitions import State
 from tests.attach.contract import found
 from tests.attach.node.files import write_inventory
 from tests.attach.node.world import RealWorkload, RealWorld
+from tests.cluster.dying_agent import is_moment
 from tests.waiting import eventually
 
 
@@ -69,14 +70,13 @@ class Agents:
         """
         Start an agent that is killed at the n-th moment; False: it came to its end.
 
-        The first moment is before anything, each other one right after an effect. The points that follow until the next
-        effect, as the one before it, are the same moment to everybody but the agent.
+        What a moment is, `is_moment` says.
         """
         left, last = number, ""
 
         def kill(name: str) -> None:
             nonlocal left, last
-            if not last or name == last.replace("before", "after", 1):
+            if is_moment(last, name):
                 left -= 1
             last = name
             with (self.folder / "passed").open("a") as file:

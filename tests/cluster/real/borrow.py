@@ -55,6 +55,13 @@ def make_namespace(user: User, name: str, **labels: str) -> str:
     return name
 
 
+def let_borrow(user: User, namespace: str) -> None:
+    """Give the pods of a namespace the right to borrow."""
+    role = ("--clusterrole=podsla-gpu-borrower", f"--serviceaccount={namespace}:default")
+    done = user.kubectl("-n", namespace, "create", "rolebinding", "borrower", *role)
+    assert done.returncode == 0, done.stderr
+
+
 def remove_namespaces(user: User) -> None:
     """Take away what `make_namespace` made, and wait until it is gone."""
     done = user.kubectl("delete", "namespace", "-l", MADE, "--timeout=120s")

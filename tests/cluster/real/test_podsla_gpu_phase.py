@@ -14,13 +14,14 @@ import pytest
 from attach.api import Type
 from kube.kinds import PODS
 from tests.cluster.archives import PODSLA
-from tests.cluster.gpus import install_gpus, remove_gpus, stand_ins, wait_for_gpus
+from tests.cluster.gpus import offering, stand_ins
 from tests.cluster.nodeconfig import HOST
 from tests.cluster.real.borrow import (
     CONTAINER,
     MOVES_S,
     SLEEPER,
     attempt,
+    let_borrow,
     make_namespace,
     opens,
     remove_namespaces,
@@ -49,15 +50,11 @@ def gpu(installed: User, cluster: Cluster) -> Iterator[Gpu]:
 @contextmanager
 def offered(installed: User, cluster: Cluster, found: Gpu) -> Iterator[Gpu]:
     """Have this machine offer a device, and its agent give it."""
-    install_gpus(cluster, {HOST: [found]})
-    try:
-        wait_for_gpus(cluster, HOST, 1)
+    with offering(cluster, {HOST: [found]}):
         seats = r"jsonpath={.status.allocatable.podsla\.io/gpu-seats}=1"
         assert installed.kubectl("wait", f"node/{HOST}", f"--for={seats}", "--timeout=60s").returncode == 0
         yield found
         remove_namespaces(installed)
-    finally:  # an agent that stays would hold this machine against every other one
-        remove_gpus(cluster)
 
 
 @contextmanager
@@ -65,9 +62,7 @@ def place(user: User, name: str, *, may: bool = True) -> Iterator[str]:
     """Make a namespace whose pods may borrow, and take what runs in it away again: the next needs the seat."""
     where = make_namespace(user, name)
     if may:
-        role = ("--clusterrole=podsla-gpu-borrower", f"--serviceaccount={where}:default")
-        done = user.kubectl("-n", where, "create", "rolebinding", "borrower", *role)
-        assert done.returncode == 0, done.stderr
+        let_borrow(user, where)
     try:
         yield where
     finally:

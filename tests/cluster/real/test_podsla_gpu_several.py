@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.gpus import install_gpus, remove_gpus, stand_ins, wait_for_gpus
+from tests.cluster.gpus import offering, stand_ins
 from tests.cluster.nodeconfig import HOST
 from tests.cluster.real.borrow import (
     create_attachment,
@@ -30,13 +30,9 @@ BOTH_OPEN, NEITHER = ["opens"] * 2, ["denied"] * 2
 def devices(installed: User, cluster: Cluster) -> Iterator[Sequence[dict[str, Any]]]:
     """Two devices of this machine."""
     found = stand_ins(HOST)[:2]
-    install_gpus(cluster, {HOST: found})
-    try:
-        wait_for_gpus(cluster, HOST, 2)
+    with offering(cluster, {HOST: found}):
         yield found
         remove_namespaces(installed)
-    finally:  # an agent that stays would hold this machine against every other one
-        remove_gpus(cluster)
 
 
 def test_who_asks_for_two_has_neither_while_one_of_them_is_lent(

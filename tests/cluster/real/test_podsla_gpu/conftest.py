@@ -14,7 +14,7 @@ import yaml
 
 from tests.cluster import vm
 from tests.cluster.demo_gpu import phases
-from tests.cluster.gpus import install_gpus, remove_gpus, stand_ins, wait_for_gpus
+from tests.cluster.gpus import offering, stand_ins, wait_for_gpus
 from tests.cluster.nodeconfig import HOST, VM
 from tests.cluster.real.borrow import (
     BORROWERS,
@@ -40,13 +40,9 @@ NODES: Final = (HOST, VM)
 def gpus(installed: User, cluster: Cluster) -> Iterator[Gpus]:
     """The devices of each node, which its kubelet offers and its agent gives."""
     found: Gpus = {node: stand_ins(node)[:1] for node in NODES}
-    install_gpus(cluster, found, dying=True)
-    try:
-        wait_for_gpus(cluster, HOST, 1)
+    with offering(cluster, found, dying=True):
         yield found
         _clear(installed)
-    finally:  # an agent that stays would hold this machine against every other one
-        remove_gpus(cluster)
 
 
 def _clear(installed: User) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from kube.api import Object
 from tests.cluster.nodeconfig import HOST
-from tests.cluster.real.borrow import CONTAINER, Gpus, attempt, make_namespace, opens
+from tests.cluster.real.borrow import CONTAINER, Gpus, attempt, let_borrow, make_namespace, opens
 from tests.cluster.real.phases import lent
 from tests.cluster.real.pods import create_pod, run_in, wait_running
 from tests.system.user import User
@@ -55,8 +55,7 @@ class Asker(NamedTuple):
 @pytest.fixture(scope="module")
 def asker(installed: User, gpus: Gpus) -> Asker:
     where = make_namespace(installed, "ways")
-    role = ("--clusterrole=podsla-gpu-borrower", f"--serviceaccount={where}:default")
-    assert installed.kubectl("-n", where, "create", "rolebinding", "borrower", *role).returncode == 0
+    let_borrow(installed, where)
     second: dict[str, Any] = {"name": "worker", "imagePullPolicy": "Never", **CONTAINER}
     main = {"name": "main", "imagePullPolicy": "Never", **CONTAINER}
     create_pod(installed, POD, HOST, CONTAINER, where, containers=[main, second])
